@@ -1,0 +1,17 @@
+"""Embedding models and the vectors they made."""
+
+from docyard_schema.embeddings.models import EmbeddingModel, ModelIdentity, ModelRepository
+from docyard_schema.embeddings.vector_index import build_index, index_is_due
+from docyard_schema.embeddings.vectors import NewVector, PendingChunk, VectorRepository, vector_literal
+
+__all__ = [
+    "EmbeddingModel",
+    "ModelIdentity",
+    "ModelRepository",
+    "NewVector",
+    "PendingChunk",
+    "VectorRepository",
+    "build_index",
+    "index_is_due",
+    "vector_literal",
+]

@@ -1,0 +1,169 @@
+"""Embedding models: registered once, one of them active, never mixed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - a row's field
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import class_row
+
+from docyard_schema.errors import Conflict, InvalidInput, ModelMismatch
+from docyard_schema.statements import load_statements
+
+if TYPE_CHECKING:
+    from docyard_schema.database import Connection, Database
+
+_statements = load_statements("docyard_schema.embeddings", "models.sql")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelIdentity:
+    """What tells one model's vectors from another's: name, dimension, and a sha256 in hex of the model."""
+
+    name: str
+    provider: str
+    dimension: int
+    hash: str
+
+    def describe(self) -> str:
+        """One line for people: ``wordllama-256 (wordllama, 256 dimensions, hash 1a2b3c4d5e6f…)``."""
+        return f"{self.name} ({self.provider}, {self.dimension} dimensions, hash {self.hash[:12]}…)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingModel:
+    """A registered model; ``state`` is building, ready, active, retired or failed."""
+
+    id: int
+    name: str
+    provider: str
+    dimension: int
+    hash: str
+    state: str
+    created_at: datetime
+    activated_at: datetime | None
+    retired_at: datetime | None
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """The part that vectors are compared by."""
+        return ModelIdentity(
+            name=self.name, provider=self.provider, dimension=self.dimension, hash=self.hash
+        )
+
+    @property
+    def partition(self) -> str:
+        """The table that holds its vectors, without the schema."""
+        return f"embeddings_{self.id}"
+
+
+class ModelRepository:
+    """Registers and finds embedding models."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def active(self, *, connection: Connection | None = None) -> EmbeddingModel | None:
+        """The model that searches use; None before the first one."""
+        return await self._one(_statements.active_model, {}, connection)
+
+    async def list(self, *, connection: Connection | None = None) -> list[EmbeddingModel]:
+        """All models in the order of their registration."""
+        async with self._database.connection(connection) as opened, opened.cursor() as cursor:
+            cursor.row_factory = class_row(EmbeddingModel)
+            await cursor.execute(self._database.sql(_statements.list_models))
+            return await cursor.fetchall()
+
+    async def register(self, identity: ModelIdentity) -> EmbeddingModel:
+        """Make the model's row and its partition; the same identity again changes nothing.
+
+        Raises :class:`ModelMismatch`, naming both, when the name is taken by another dimension or hash.
+        """
+        if not 1 <= identity.dimension <= 4000:
+            raise InvalidInput(
+                f"A model's dimension is 1 to 4,000, got {identity.dimension}.",
+                hint="An HNSW index over halfvec holds no more; ask the provider for fewer dimensions.",
+            )
+        if not re.fullmatch(r"[0-9a-f]{64}", identity.hash):
+            raise InvalidInput(f"A model's hash is 64 hexadecimal digits, got {identity.hash!r}.")
+        async with self._database.transaction() as connection:
+            # Making a partition locks embeddings and chunks: for a second at most, or not at all.
+            await connection.execute("SET LOCAL lock_timeout = '1s'")
+            parameters = {
+                "name": identity.name,
+                "provider": identity.provider,
+                "dimension": identity.dimension,
+                "hash": identity.hash,
+            }
+            try:
+                model = await self._one(_statements.add_model, parameters, connection)
+                if model is not None:
+                    await self._make_partition(connection, model)
+                    return model
+            except psycopg.errors.LockNotAvailable as error:
+                raise Conflict(
+                    f"The partition of {identity.name} got no lock within a second.",
+                    hint="Long transactions read the embeddings; try again when they have ended.",
+                    operation="register model",
+                ) from error
+        found = await self._one(_statements.get_model, {"name": identity.name}, None)
+        if found is None or found.identity != identity:
+            stored = found.identity.describe() if found else "nothing"
+            raise ModelMismatch(
+                f"The model name {identity.name!r} is taken: stored is {stored}, asked for is "
+                f"{identity.describe()}.",
+                hint="Give the other model another name (DOCYARD_EMBEDDING_MODEL).",
+                operation="register model",
+            )
+        return found
+
+    async def use(self, identity: ModelIdentity) -> EmbeddingModel:
+        """The active model, which must be ``identity``; an empty database takes it as its first.
+
+        Raises :class:`ModelMismatch`, naming both, when another model is active.
+        """
+        active = await self.active()
+        if active is None:
+            model = await self.register(identity)
+            # Of two processes that come first at once, one activates; both then see the same model.
+            active = await self._one(_statements.activate_first, {"id": model.id}, None)
+            active = active or await self.active()
+        if active is None or active.identity != identity:
+            stored = active.identity.describe() if active else "none"
+            raise ModelMismatch(
+                f"The stored vectors are of {stored}; the settings ask for {identity.describe()}. "
+                "Vectors of two models cannot be compared.",
+                hint="Set DOCYARD_EMBEDDING_PROVIDER, DOCYARD_EMBEDDING_MODEL and "
+                "DOCYARD_EMBEDDING_DIMENSION as they were, or use another database for the other model.",
+                operation="use model",
+            )
+        return active
+
+    async def _make_partition(self, connection: Connection, model: EmbeddingModel) -> None:
+        namespace = self._database.namespace
+        await connection.execute(
+            sql.SQL(
+                "CREATE TABLE {table} PARTITION OF {parent} "
+                "(CONSTRAINT {check} CHECK ({vectors}.vector_dims(embedding) = {dimension})) "
+                "FOR VALUES IN ({id})"
+            ).format(
+                table=sql.Identifier(namespace.schema, model.partition),
+                parent=sql.Identifier(namespace.schema, "embeddings"),
+                check=sql.Identifier(f"{model.partition}_dimension"),
+                vectors=sql.Identifier(namespace.vectors),
+                dimension=sql.Literal(model.dimension),
+                id=sql.Literal(model.id),
+            )
+        )
+
+    async def _one(
+        self, statement: str, parameters: dict[str, Any], connection: Connection | None
+    ) -> EmbeddingModel | None:
+        async with self._database.connection(connection) as opened, opened.cursor() as cursor:
+            cursor.row_factory = class_row(EmbeddingModel)
+            await cursor.execute(self._database.sql(statement), parameters)
+            return await cursor.fetchone()

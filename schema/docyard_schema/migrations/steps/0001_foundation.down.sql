@@ -1,0 +1,2 @@
+DROP FUNCTION docyard.join_text(text[], text);
+DROP FUNCTION docyard.clock();

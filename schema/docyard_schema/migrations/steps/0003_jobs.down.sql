@@ -1,0 +1,32 @@
+DROP FUNCTION docyard.job_state(docyard.procrastinate_job_status, integer, timestamptz);
+DROP TRIGGER notify_jobs_inserted ON docyard.procrastinate_jobs;
+DROP FUNCTION docyard.notify_jobs_inserted();
+DROP TABLE docyard.batches, docyard.queues, docyard.job_attempts;
+ALTER TABLE docyard.procrastinate_workers
+    DROP COLUMN host, DROP COLUMN pid, DROP COLUMN queues, DROP COLUMN started_at,
+    DROP COLUMN heartbeat_seconds, DROP COLUMN state;
+DROP INDEX docyard.jobs_lock_idx, docyard.jobs_batch_idx, docyard.jobs_failed_idx;
+ALTER TABLE docyard.procrastinate_jobs
+    DROP COLUMN lease, DROP COLUMN max_attempts, DROP COLUMN timeout_seconds, DROP COLUMN batch_id,
+    DROP COLUMN created_at, DROP COLUMN started_at, DROP COLUMN finished_at, DROP COLUMN error_code,
+    DROP COLUMN error_message, DROP COLUMN result, DROP COLUMN progress, DROP COLUMN alone;
+
+CREATE TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1
+    AFTER INSERT ON docyard.procrastinate_jobs
+    FOR EACH ROW WHEN (new.status = 'todo')
+    EXECUTE FUNCTION docyard.procrastinate_notify_queue_job_inserted_v1();
+CREATE TRIGGER procrastinate_trigger_status_events_update_v1
+    AFTER UPDATE OF status ON docyard.procrastinate_jobs
+    FOR EACH ROW EXECUTE FUNCTION docyard.procrastinate_trigger_function_status_events_update_v1();
+CREATE TRIGGER procrastinate_trigger_status_events_insert_v1
+    AFTER INSERT ON docyard.procrastinate_jobs
+    FOR EACH ROW WHEN (new.status = 'todo')
+    EXECUTE FUNCTION docyard.procrastinate_trigger_function_status_events_insert_v1();
+CREATE TRIGGER procrastinate_trigger_scheduled_events_v1
+    AFTER UPDATE OR INSERT ON docyard.procrastinate_jobs
+    FOR EACH ROW WHEN (new.scheduled_at IS NOT NULL AND new.status = 'todo')
+    EXECUTE FUNCTION docyard.procrastinate_trigger_function_scheduled_events_v1();
+CREATE TRIGGER procrastinate_trigger_abort_requested_events_v1
+    AFTER UPDATE OF abort_requested ON docyard.procrastinate_jobs
+    FOR EACH ROW WHEN (new.abort_requested = true)
+    EXECUTE FUNCTION docyard.procrastinate_trigger_abort_requested_events_procedure_v1();

@@ -1,0 +1,1 @@
+"""What turns chunks into vectors: the providers, and later the jobs that call them."""

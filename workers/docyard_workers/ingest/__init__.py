@@ -1,0 +1,1 @@
+"""From a path to chunks: finding files, reading, decoding, parsing and chunking them."""
