@@ -1,1 +1,48 @@
-"""docyard."""
+"""The queue of docyard: enqueue, claim, lease, finish, retry, rescue.
+
+Stands on :mod:`docyard_schema` and knows nothing of documents.
+"""
+
+from docyard_queue.attempt import Attempt
+from docyard_queue.backoff import Backoff
+from docyard_queue.batches import BatchProgress, batch_progress, create_batch
+from docyard_queue.engine import Engine, PostgresEngine
+from docyard_queue.enqueue import enqueue, enqueue_async, enqueue_many
+from docyard_queue.errors import JobTimeout, LeaseLost, PermanentError, QueueError, RateLimited, UnknownKind
+from docyard_queue.inspection import AttemptRow, Inspection, JobRow, QueueStats, WorkerRow
+from docyard_queue.jobs import Job, NewJob
+from docyard_queue.outcomes import Cancel, Done, Snooze
+from docyard_queue.registry import HandlerSpec, Registry
+from docyard_queue.states import JobState
+
+__all__ = [
+    "Attempt",
+    "AttemptRow",
+    "Backoff",
+    "BatchProgress",
+    "Cancel",
+    "Done",
+    "Engine",
+    "HandlerSpec",
+    "Inspection",
+    "Job",
+    "JobRow",
+    "JobState",
+    "JobTimeout",
+    "LeaseLost",
+    "NewJob",
+    "PermanentError",
+    "PostgresEngine",
+    "QueueError",
+    "QueueStats",
+    "RateLimited",
+    "Registry",
+    "Snooze",
+    "UnknownKind",
+    "WorkerRow",
+    "batch_progress",
+    "create_batch",
+    "enqueue",
+    "enqueue_async",
+    "enqueue_many",
+]

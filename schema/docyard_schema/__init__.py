@@ -3,7 +3,7 @@
 Imports nothing of docyard's other packages.
 """
 
-from docyard_schema.database import Connection, Database, shared_database
+from docyard_schema.database import Connection, Database
 from docyard_schema.documents import (
     Chunk,
     Document,
@@ -17,6 +17,7 @@ from docyard_schema.embeddings import EmbeddingModel, ModelIdentity, ModelReposi
 from docyard_schema.errors import (
     ConfigError,
     Conflict,
+    ConnectionRejected,
     DatabaseError,
     DatabaseUnavailable,
     DocyardError,
@@ -33,12 +34,14 @@ from docyard_schema.errors import (
 from docyard_schema.health import Health, HealthStatus
 from docyard_schema.namespace import Namespace
 from docyard_schema.settings import DatabaseSettings
+from docyard_schema.shared import shared_database
 
 __all__ = [
     "Chunk",
     "ConfigError",
     "Conflict",
     "Connection",
+    "ConnectionRejected",
     "Database",
     "DatabaseError",
     "DatabaseSettings",

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import time
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout, TooManyRequests
+from psycopg.pq import TransactionStatus
+from psycopg.rows import tuple_row
+from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
-from docyard_schema.connection import connection_arguments, describe, unavailable
+from docyard_schema.connection import connection_arguments, require_version
+from docyard_schema.connection_failure import unavailable
+from docyard_schema.connection_string import describe
 from docyard_schema.embedded import EmbeddedServer
-from docyard_schema.errors import ConfigError, DatabaseError, PoolExhausted
-from docyard_schema.health import Health, HealthStatus
-from docyard_schema.migrations import check_version, ensure_vectors, find_vectors, migrate
+from docyard_schema.errors import ConfigError, DatabaseUnavailable
+from docyard_schema.health import Health, check_pool
+from docyard_schema.migrations import check_vectors, check_version, ensure_vectors, find_vectors, migrate
 from docyard_schema.namespace import Namespace
+from docyard_schema.pool import Connection, Pool, connection_string, make_pool, why_none
 from docyard_schema.settings import DatabaseSettings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
-Connection: TypeAlias = psycopg.AsyncConnection[Any]
+__all__ = ["Backend", "Connection", "Database"]
+
 Backend: TypeAlias = Literal["embedded", "server"]
 
 
@@ -30,17 +34,17 @@ class Database:
     """A pool of connections to one Postgres, embedded or not, and the names of docyard's schema in it.
 
     Made by :meth:`connect` or :meth:`from_pool`, never directly. It is also an asynchronous context
-    manager that closes itself. Connections are in autocommit: a statement alone costs one round trip,
+    manager that closes itself. Connections are in autocommit: a statement alone needs no BEGIN and COMMIT,
     and :meth:`transaction` is where several belong together.
     """
 
     def __init__(
         self,
-        pool: AsyncConnectionPool[Connection],
+        pool: Pool,
         namespace: Namespace,
         settings: DatabaseSettings,
         *,
-        url: str | None,
+        url: str,
         server: EmbeddedServer | None = None,
         owns_pool: bool = True,
     ) -> None:
@@ -50,6 +54,7 @@ class Database:
         self.url = url
         self._server = server
         self._owns_pool = owns_pool
+        self._backend: Backend = "server" if server is None else "embedded"
 
     @classmethod
     async def connect(cls, url: str | None = None, *, settings: DatabaseSettings | None = None) -> Self:
@@ -70,8 +75,11 @@ class Database:
             url = server.conninfo
         try:
             arguments = connection_arguments(url, settings)
-            vectors = await _find_vectors(url, arguments)
-            pool = _make_pool(arguments, settings)
+            pool = make_pool(arguments, settings)
+            # One plain connection first: a pool would hide why it cannot connect behind its own time limit.
+            async with _connected(url, arguments) as connection:
+                require_version(connection.info.server_version)
+                vectors = await find_vectors(connection)
             await pool.open()
         except BaseException:
             if server is not None:
@@ -81,43 +89,50 @@ class Database:
         return cls(pool, namespace, settings, url=url, server=server)
 
     @classmethod
-    async def from_pool(
-        cls, pool: AsyncConnectionPool[Connection], *, settings: DatabaseSettings | None = None
-    ) -> Self:
+    async def from_pool(cls, pool: Pool, *, settings: DatabaseSettings | None = None) -> Self:
         """Share an application's own pool; closing the database leaves it open.
 
-        Its connections may be in autocommit or not: docyard opens its transactions itself.
+        Its connections may be in autocommit or not, and make rows as they like: docyard opens its own
+        transactions, and reads tuples as long as it holds a connection.
         """
-        settings = settings or DatabaseSettings()
-        async with pool.connection() as connection:
-            vectors = await find_vectors(connection)
-        namespace = Namespace(settings.database_schema, vectors or "public")
-        return cls(pool, namespace, settings, url=pool.conninfo or None, owns_pool=False)
+        database = cls(
+            pool,
+            Namespace((settings or DatabaseSettings()).database_schema),
+            settings or DatabaseSettings(),
+            url=await connection_string(pool),
+            owns_pool=False,
+        )
+        async with database.connection() as connection:
+            require_version(connection.info.server_version)
+            await database._find_vectors(connection)
+        return database
 
     @property
     def backend(self) -> Backend:
         """``embedded`` when docyard runs the server itself, else ``server``."""
-        return "embedded" if self._server is not None else "server"
+        return self._backend
 
     async def initialize(self, *, migrate_schema: bool | None = None) -> Self:
         """Make sure that the schema is there and fits this code.
 
         The embedded database is migrated; a server only when ``migrate_schema`` or the setting
         ``auto_migrate`` says so, otherwise a schema that is absent, older or newer raises
-        :class:`SchemaMismatch` naming the command that mends it.
+        :class:`SchemaMismatch` naming the command that mends it. pgvector that is absent or too old
+        raises :class:`ExtensionMissing`.
         """
         if migrate_schema is None:
             migrate_schema = self.backend == "embedded" or self.settings.auto_migrate
-        async with self.dedicated() as connection:
-            if migrate_schema:
+        if migrate_schema:
+            async with self.dedicated() as connection:
                 await ensure_vectors(connection, self.namespace.schema)
-            vectors = await find_vectors(connection)
-            self.namespace = Namespace(self.namespace.schema, vectors or "public")
-            if migrate_schema:
+                await self._find_vectors(connection)
                 await migrate(
                     connection, self.namespace, timeout_seconds=self.settings.migration_timeout_seconds
                 )
+        async with self.connection() as connection:
+            await self._find_vectors(connection)
             await check_version(connection, self.namespace)
+            await check_vectors(connection)
         return self
 
     def sql(self, statement: str) -> bytes:
@@ -128,18 +143,27 @@ class Database:
     async def connection(self, joined: Connection | None = None) -> AsyncIterator[Connection]:
         """A connection for single statements: ``joined`` itself when a caller brought one.
 
-        Raises :class:`PoolExhausted` when none becomes free in time.
+        It makes tuples of rows, whatever its own row factory is, and gets that one back at the end.
+        Raises :class:`PoolExhausted` when none becomes free in time, :class:`DatabaseUnavailable` when
+        that is because the server is gone.
         """
         if joined is not None:
-            yield joined
+            with _reading_tuples(joined):
+                yield joined
             return
         try:
             connection = await self.pool.getconn()
         except (PoolTimeout, TooManyRequests) as error:
-            raise self._exhausted() from error
+            raise await why_none(self.pool, self.pool.timeout) from error
+        except PoolClosed as error:
+            raise DatabaseUnavailable(
+                f"The database is closed: {self.describe()}.", operation="acquire", reason=str(error)
+            ) from error
         try:
+            # A connection of a pool commits or rolls back at the end of its block, and stays open.
             async with connection:
-                yield connection
+                with _reading_tuples(connection):
+                    yield connection
         finally:
             await self.pool.putconn(connection)
 
@@ -152,11 +176,17 @@ class Database:
     ) -> AsyncIterator[Connection]:
         """A connection inside a transaction, committed at the end, rolled back on an error.
 
-        With ``joined`` it is a savepoint in the caller's transaction, which stays the caller's to commit.
+        With ``joined`` it is a savepoint in the caller's transaction, which stays the caller's to commit
+        (one in autocommit outside a transaction has none to join: it gets one of its own).
         ``isolation`` cannot be given then: it belongs to whoever began the transaction.
         """
-        if joined is not None and isolation is not None:
-            raise ConfigError("A joined transaction keeps the isolation level that it began with.")
+        if joined is not None:
+            if isolation is not None:
+                raise ConfigError("A joined transaction keeps the isolation level that it began with.")
+            if not joined.autocommit and joined.info.transaction_status is TransactionStatus.IDLE:
+                # Its transaction begins with its first statement. Were that our BEGIN, psycopg would take the
+                # block for the whole transaction and commit it.
+                await joined.execute("SELECT")
         async with self.connection(joined) as connection, connection.transaction():
             if isolation is not None:
                 level = isolation.name.replace("_", " ")
@@ -164,65 +194,51 @@ class Database:
             yield connection
 
     @asynccontextmanager
-    async def dedicated(self, **arguments: Any) -> AsyncIterator[Connection]:
-        """A connection outside the pool and past any pooler: for LISTEN, heartbeats and migrations."""
+    async def dedicated(self, *, session: bool = True, **arguments: Any) -> AsyncIterator[Connection]:
+        """A connection outside the pool and past any pooler: for LISTEN, heartbeats and migrations.
+
+        ``session`` says that it needs a session of its own (LISTEN, advisory locks, SET). Then
+        :class:`ConfigError` is raised when a transaction pooler stands between and no way past it is known;
+        without, the connection goes through the pooler. ``arguments`` are psycopg's.
+        """
         direct = self.settings.direct_database_url
-        url = direct.get_secret_value() if direct is not None else self.url
-        if url is None:
+        pooled = direct is None and self.settings.pooler == "transaction"
+        if session and pooled:
             raise ConfigError(
-                "This database was made from a pool without a connection string.",
-                hint="Set DOCYARD_DIRECT_DATABASE_URL, or use Database.connect(url).",
+                "A connection past the transaction pooler is needed here.",
+                hint="Set DOCYARD_DIRECT_DATABASE_URL to the same database without the pooler.",
+                operation="connect",
             )
-        options = connection_arguments(url, self.settings, direct=True) | arguments
-        try:
-            connection = await psycopg.AsyncConnection.connect(**options)
-        except psycopg.OperationalError as error:
-            raise unavailable(error, url) from error
-        async with connection:
+        url = self.url if direct is None else direct.get_secret_value()
+        options = connection_arguments(url, self.settings, direct=not pooled) | arguments
+        async with _connected(url, options) as connection:
             yield connection
 
     async def health_check(self) -> Health:
         """Ask the database something small. Never raises; takes at most a few seconds."""
-        begun = time.perf_counter()
-        status, reason = HealthStatus.HEALTHY, ""
-        try:
-            waiting = self.pool.get_stats().get("requests_waiting", 0)
-            async with asyncio.timeout(5), self.pool.connection(timeout=3) as connection:
-                cursor = await connection.execute("SELECT pg_is_in_recovery()")
-                row = await cursor.fetchone()
-            if row is not None and row[0]:
-                status, reason = HealthStatus.DEGRADED, "the server is a standby: nothing can be written"
-            elif waiting:
-                status, reason = HealthStatus.DEGRADED, f"{waiting} callers wait for a connection"
-        except (PoolTimeout, TooManyRequests):
-            busy = self.pool.get_stats().get("pool_size", 0) > 0
-            status = HealthStatus.DEGRADED if busy else HealthStatus.UNAVAILABLE
-            reason = "the pool is exhausted" if busy else "no connection could be opened"
-        except (TimeoutError, OSError, psycopg.Error) as error:
-            status, reason = HealthStatus.UNAVAILABLE, str(error).strip() or "no answer within 5 seconds"
-        return Health(status=status, reason=reason, milliseconds=(time.perf_counter() - begun) * 1000)
+        return await check_pool(self.pool)
 
     async def close(self) -> None:
         """Close the pool; the last process to close an embedded database stops its server. Idempotent."""
-        if self._owns_pool:
-            await self.pool.close()
         server, self._server = self._server, None
-        if server is not None:
-            await asyncio.to_thread(server.release)
+        try:
+            if self._owns_pool:
+                await self.pool.close()
+        finally:
+            if server is not None:
+                await asyncio.to_thread(server.release)
 
     def describe(self) -> str:
         """Where the data is, for people; never with a password."""
         if self._server is not None:
             return f"the embedded database in {self._server.data_directory.parent}"
-        return describe(self.url) if self.url else "the application's pool"
+        return describe(self.url)
 
-    def _exhausted(self) -> PoolExhausted:
-        settings = self.settings
-        return PoolExhausted(
-            f"All {settings.pool_max_size} connections were in use for {settings.pool_acquire_seconds:g} s.",
-            hint="Raise DOCYARD_POOL_MAX_SIZE, or look for transactions that stay open: docyard doctor.",
-            operation="acquire",
-        )
+    def __repr__(self) -> str:
+        return f"<Database {self.describe()}, schema {self.namespace.schema}>"
+
+    async def _find_vectors(self, connection: Connection) -> None:
+        self.namespace = Namespace(self.namespace.schema, await find_vectors(connection) or "public")
 
     async def __aenter__(self) -> Self:
         return self
@@ -231,61 +247,20 @@ class Database:
         await self.close()
 
 
-_shared: dict[tuple[int, str | None, int], Database] = {}
-
-
-async def shared_database(url: str | None = None) -> Database:
-    """One initialized :class:`Database` per process, URL and event loop, opened at first use.
-
-    Whoever calls it first decides the settings (the environment's); closing it is left to the end of
-    the process, or to :meth:`Database.close`, after which the next call opens a new one.
-    """
-    key = (os.getpid(), url, id(asyncio.get_running_loop()))
-    found = _shared.get(key)
-    if found is None or found.pool.closed:
-        found = await Database.connect(url)
-        try:
-            await found.initialize()
-        except BaseException:
-            await found.close()
-            raise
-        _shared[key] = found
-    return found
-
-
-async def _find_vectors(url: str, arguments: dict[str, Any]) -> str | None:
-    # One plain connection first: a pool would hide why it cannot connect behind its own time limit.
+@asynccontextmanager
+async def _connected(url: str, arguments: dict[str, Any]) -> AsyncIterator[Connection]:
     try:
-        async with await psycopg.AsyncConnection.connect(**arguments) as connection:
-            version = connection.info.server_version
-            if version < 150000:
-                raise DatabaseError(
-                    f"docyard needs PostgreSQL 15 or newer, this server is {version // 10000}.",
-                    hint="Upgrade the server, or leave the URL out to use the embedded database.",
-                    operation="connect",
-                )
-            return await find_vectors(connection)
+        connection = await psycopg.AsyncConnection.connect(**arguments)
     except psycopg.OperationalError as error:
         raise unavailable(error, url) from error
+    async with connection:
+        yield connection
 
 
-def _make_pool(
-    arguments: dict[str, Any], settings: DatabaseSettings
-) -> AsyncConnectionPool[psycopg.AsyncConnection[Any]]:
-    if settings.pool_min_size > settings.pool_max_size:
-        raise ConfigError(
-            f"pool_min_size ({settings.pool_min_size}) is above pool_max_size ({settings.pool_max_size}).",
-            hint="Raise DOCYARD_POOL_MAX_SIZE or lower DOCYARD_POOL_MIN_SIZE.",
-        )
-    return AsyncConnectionPool(
-        kwargs=arguments,
-        min_size=settings.pool_min_size,
-        max_size=settings.pool_max_size,
-        timeout=settings.pool_acquire_seconds,
-        max_idle=settings.pool_idle_seconds,
-        max_lifetime=settings.pool_lifetime_seconds,
-        # After a restart of the server the pool is full of dead connections; a caller shall not meet one.
-        check=AsyncConnectionPool.check_connection,
-        open=False,
-        name="docyard",
-    )
+@contextmanager
+def _reading_tuples(connection: Connection) -> Iterator[None]:
+    factory, connection.row_factory = connection.row_factory, tuple_row
+    try:
+        yield
+    finally:
+        connection.row_factory = factory

@@ -10,7 +10,8 @@ Every error of docyard is a :class:`DocyardError`::
     ├── ModelMismatch            vectors of two embedding models would mix
     ├── VerificationError        stored bytes do not match their hash or signature
     └── DatabaseError            Postgres said no, or nothing
-        ├── DatabaseUnavailable  no connection: unreachable, refused, wrong password
+        ├── DatabaseUnavailable  no connection: nobody answers there, or not now
+        │   └── ConnectionRejected   and none will be had as asked: wrong password, no such database
         ├── PoolExhausted        no free connection within the acquire time
         ├── ExtensionMissing     pgvector is absent, too old, or may not be created
         ├── SchemaMismatch       the schema is older or newer than this code
@@ -100,10 +101,17 @@ class DatabaseError(DocyardError):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """There is no connection to be had: unreachable, refused, wrong password, no such database."""
+    """There is no connection to be had: nobody answers there, or not now."""
 
     code = "database_unavailable"
     retryable = True
+
+
+class ConnectionRejected(DatabaseUnavailable):
+    """Waiting will not help: wrong password, no such database or user, no TLS where it is demanded."""
+
+    code = "connection_rejected"
+    retryable = False
 
 
 class PoolExhausted(DatabaseError):

@@ -8,8 +8,10 @@ from functools import lru_cache
 
 from docyard_schema.errors import ConfigError
 
-_VALID = re.compile(r"[a-z_][a-z0-9_]{0,46}")
-_OURS = re.compile(r"\bdocyard\.")
+# Names that begin with pg_ are the server's own; 47 leaves room for what is appended to them.
+_VALID = re.compile(r"(?!pg_)[a-z_][a-z0-9_]{0,46}")
+# Not docyard.now: a parameter that moves the clock in tests, called so whatever the schema is called.
+_OURS = re.compile(r"\bdocyard\.(?!now\b)")
 _VECTORS = re.compile(r"\bpgvector\.")
 
 
@@ -30,15 +32,19 @@ class Namespace:
         if not _VALID.fullmatch(self.schema):
             raise ConfigError(
                 f"The schema name {self.schema!r} cannot be used: expected a lower-case letter or '_' "
-                "first, then letters, digits or '_', at most 47 in all.",
+                "first, then letters, digits or '_', at most 47 in all, and no 'pg_' in front.",
                 hint="Set DOCYARD_SCHEMA to such a name, for example 'docyard'.",
             )
-        quoted = '"' + self.vectors.replace('"', '""') + '"'
-        object.__setattr__(self, "_prefixes", (f"{self.schema}.", f"{quoted}."))
+        object.__setattr__(self, "_prefixes", (_quoted(self.schema), _quoted(self.vectors)))
 
     def sql(self, text: str) -> bytes:
         """The statement with real schema names, as bytes that psycopg sends unchanged."""
         return _qualify(text, *self._prefixes)
+
+
+def _quoted(schema: str) -> str:
+    # Always: 'order' and 'user' are schema names too.
+    return '"' + schema.replace('"', '""') + '".'
 
 
 @lru_cache(maxsize=2048)

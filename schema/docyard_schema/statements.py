@@ -6,6 +6,9 @@ reasons for its shape::
     -- name: get_document
     -- The tip of the chain is a column, so "latest" costs one index probe.
     SELECT … FROM docyard.documents WHERE id = %(id)s;
+
+A constant that the planner has to see (a dimension, say) is written ``{dimension}`` and put in by the
+caller; a comment line ``-- literal: dimension = 256`` gives a value to prepare the statement with in a test.
 """
 
 from __future__ import annotations
@@ -17,7 +20,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_NAME = re.compile(r"^-- name: (?P<name>[a-z][a-z0-9_]*)\s*$", re.MULTILINE)
+_NAME = re.compile(r"^-- name: (?P<name>[a-z][a-z0-9_]*)[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(r"^--\s*name\s*:", re.MULTILINE | re.IGNORECASE)
 
 
 class Statements:
@@ -28,6 +32,8 @@ class Statements:
         self._statements = dict(statements)
 
     def __getattr__(self, name: str) -> str:
+        if name.startswith("_"):  # copying and pickling ask for such before __init__ has run
+            raise AttributeError(name)
         try:
             return self._statements[name]
         except KeyError:
@@ -40,16 +46,31 @@ class Statements:
 def load_statements(package: str, filename: str) -> Statements:
     """The statements of ``filename`` inside ``package``, without comments and trailing semicolons."""
     text = files(package).joinpath(filename).read_text(encoding="utf-8")
-    return Statements(f"{package}/{filename}", parse_statements(text, filename))
+    source = f"{package}/{filename}"
+    return Statements(source, parse_statements(text, source))
 
 
 def parse_statements(text: str, source: str = "") -> dict[str, str]:
-    """The statements of a file's text by name; a second one of the same name is an error."""
+    """The statements of a file's text by name.
+
+    A mistake that would hide a statement is a ``ValueError``: a name given twice, a heading that cannot
+    be read, a heading without a statement, a statement without a heading.
+    """
     found: dict[str, str] = {}
     parts = _NAME.split(text)
-    for name, body in zip(parts[1::2], parts[2::2], strict=True):
+    for name, body in [("", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]:
+        statement = _without_comments(body)
+        if _HEADING.search(body):
+            raise ValueError(f"{source}: a heading after {name or 'the top'!r} is not '-- name: verb_noun'")
         if name in found:
             raise ValueError(f"{source}: two statements are named {name!r}")
-        lines = (line for line in body.splitlines() if not line.lstrip().startswith("--"))
-        found[name] = "\n".join(line for line in lines if line.strip()).strip().rstrip(";")
+        if bool(name) != bool(statement):
+            raise ValueError(f"{source}: {f'{name!r} has no statement' if name else 'SQL before the first name'}")
+        if name:
+            found[name] = statement
     return found
+
+
+def _without_comments(body: str) -> str:
+    lines = (line for line in body.splitlines() if line.strip() and not line.lstrip().startswith("--"))
+    return "\n".join(lines).strip().rstrip(";")

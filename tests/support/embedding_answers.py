@@ -13,7 +13,7 @@ Item = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One scripted answer: an error when ``status`` is not 200, else vectors, perhaps spoiled on their way out."""
+    """One scripted answer: an error unless ``status`` is 200, else vectors, perhaps spoiled."""
 
     status: int = 200
     message: str = "The server had an error while processing your request."

@@ -67,7 +67,7 @@ class Counts:
     log: list[Exchange] = field(default_factory=list)
 
     def during_cooldown(self, grace: float = 0.0) -> int:
-        """Requests that arrived while a 429's ``Retry-After`` ran, from ``grace`` seconds after it was sent."""
+        """Requests that arrived while a 429's ``Retry-After`` ran, from ``grace`` seconds into it."""
         spans = [
             (e.answered + grace, e.answered + e.retry_after) for e in self.log if e.retry_after is not None
         ]

@@ -4,7 +4,8 @@ Floors of this package, imports point down only::
 
     server       EmbeddedServer, the only public name
     sharing      who uses a home: joining, leaving, the last one stops the server
-    cluster      making a data directory, starting its server, asking whether it answers
+    cluster      starting the server, asking whether it answers, seeing off one that does not
+    creation     making a data directory
     home  sockets  binaries  account  configuration  locks
     watchdog     a script: stops the server when its last user died
     postmaster   standard library only: is it alive, stop it

@@ -38,6 +38,15 @@ class Account:
             return [*self._with_capability(), *argv], options
         return list(argv), options | {"user": self.uid, "group": self.gid, "extra_groups": []}
 
+    def detach(
+        self, argv: Sequence[str], *, inherit: Sequence[int], output: int = subprocess.DEVNULL
+    ) -> None:
+        """Starts a program that outlives us; its parent becomes init, which reaps it."""
+        # The shell takes the arguments as they are, so no path needs quoting, and leaves at once.
+        command, options = self.command(["/bin/sh", "-c", '"$@" &', "sh", *argv])
+        options |= {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        subprocess.run(command, check=True, pass_fds=inherit, **options)  # noqa: S603
+
     def _with_capability(self) -> list[str]:
         only = f"-all,+{self.capability}"
         return [

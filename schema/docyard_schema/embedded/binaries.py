@@ -87,8 +87,8 @@ def binaries_for(data_directory: Path, major: int) -> Binaries:
         )
     raise EmbeddedError(
         f"{data_directory} was made by PostgreSQL {stored}; the installed wheel brings {brought}.",
-        hint=f"Install the wheel that made it, dump with PostgreSQL {stored} (pg_dump) and restore into a new "
-        "DOCYARD_HOME, or serve it yourself and set DOCYARD_DATABASE_URL.",
+        hint=f"Install the wheel that made it, dump with pg_dump of PostgreSQL {stored} and restore into a "
+        "new DOCYARD_HOME, or serve it yourself and set DOCYARD_DATABASE_URL.",
         operation="embedded.locate",
     )
 

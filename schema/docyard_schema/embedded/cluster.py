@@ -1,43 +1,40 @@
-"""Makes a data directory, starts its server, and asks whether it answers."""
+"""Starts the server of a home, asks whether it answers, and sees off one that does not."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
-import tempfile
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
 from docyard_schema.embedded import postmaster
-from docyard_schema.embedded.account import Account, account_for
+from docyard_schema.embedded.account import account_for
 from docyard_schema.embedded.binaries import binaries_for, stored_major
-from docyard_schema.embedded.configuration import initdb_variants, server_options
-from docyard_schema.embedded.home import WAYS_OUT, account_name
+from docyard_schema.embedded.configuration import server_options
+from docyard_schema.embedded.creation import clear_leftovers, create_data_directory, failure
+from docyard_schema.embedded.home import WAYS_OUT
 from docyard_schema.embedded.postmaster import Postmaster, is_alive, is_postmaster, wait_until
 from docyard_schema.embedded.sockets import make_socket_folder
 from docyard_schema.errors import EmbeddedError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
+    from pathlib import Path
 
+    from docyard_schema.embedded.account import Account
     from docyard_schema.embedded.binaries import Binaries
     from docyard_schema.embedded.home import Home
     from docyard_schema.embedded.locks import FileLock
 
-DATABASE = "docyard"
 # Replaying 2 GB of WAL on a slow disk takes minutes, and interrupting it gains nothing.
 START_PATIENCE = 300.0
-_LOG_LINES = 15
 
 
 @dataclass(slots=True)
 class Cluster:
-    """The data directory of a home and the server that runs on it. Every method expects ``start.lock``."""
+    """The data directory of a home and the server that runs on it. Its methods expect ``start.lock``."""
 
     home: Home
     major: int
@@ -45,28 +42,32 @@ class Cluster:
 
     def start(self, lock: FileLock) -> None:
         """Starts the server, which inherits ``lock``; the data directory is made first if need be."""
-        binaries = binaries_for(self.home.data_directory, self.major)
+        data = self.home.data_directory
+        binaries = binaries_for(data, self.major)
         account = account_for(self.home, binaries.folder / "postgres")
-        for leftover in self.home.leftovers():
-            shutil.rmtree(leftover)
-        if stored_major(self.home.data_directory) is None:
-            self._create(binaries, account, lock)
-        elif os.geteuid() == 0 and self._owner() == 0 and not self.home.data_directory.is_symlink():
-            account.give(self.home.data_directory)  # copied or restored by root
+        clear_leftovers(self.home)
+        if stored_major(data) is None:
+            create_data_directory(self.home, binaries, account, lock)
+        elif data.stat().st_uid != account.uid and not data.is_symlink():
+            account.give(data)  # root's, copied or restored
         sockets = make_socket_folder(account, self._forget_dead_postmaster())
+        known_bytes = self.home.log.stat().st_size if self.home.log.exists() else 0
+        self._launch(binaries, account, sockets, lock)
+        if not self.answers():
+            self.make_way()
+            postmaster.remove_sockets(sockets)
+            said = self.home.log.read_bytes()
+            raise failure(self.home, "did not start", said[known_bytes:].decode(errors="replace"))
+
+    def _launch(self, binaries: Binaries, account: Account, sockets: Path, lock: FileLock) -> None:
         options = server_options(self.settings, sockets)
         argv = [binaries.program("postgres"), "-D", str(self.home.data_directory), *options]
         output = self.home.open_log()
         try:
-            said_from = os.fstat(output).st_size
-            detach(argv, account, inherit=[lock.descriptor], output=output)
+            account.detach(argv, inherit=[lock.descriptor], output=output)
         finally:
             os.close(output)
         lock.close(unlock=False)
-        if not self.answers():
-            postmaster.stop(self.home.data_directory, self.home.server_lock)
-            postmaster.remove_sockets(sockets)
-            raise self._failure("did not start", said_from)
 
     def answers(self) -> bool:
         """Waits until the server answers and has its database; False when it stops or is out of reach."""
@@ -77,104 +78,68 @@ class Cluster:
             found = Postmaster.read(self.home.data_directory)
             if found is None or found.status not in {"ready", "stopping"}:
                 return not is_alive(self.home.data_directory, self.home.server_lock)
-            answered = found.status == "ready" and self._ensure_database(found.sockets)
-            return True
+            if found.status == "stopping" or not self.has_living_postmaster() or not _has_socket(found):
+                return True
+            # Asked at the door: a server too full to let us in is a running one.
+            door = _address(found, "postgres") + " connect_timeout=10"
+            answered = psycopg.pq.PGconn.ping(door.encode()) == psycopg.pq.Ping.OK
+            return answered
 
         wait_until(settled, START_PATIENCE)
+        if answered:
+            self._ensure_database()
         return answered
+
+    def has_living_postmaster(self) -> bool:
+        """Whether ``postmaster.pid`` names a live server; one that was started by hand has no lock."""
+        found = Postmaster.read(self.home.data_directory)
+        return found is not None and is_postmaster(found.pid, self.home.data_directory)
+
+    def make_way(self) -> bool:
+        """Sees a server off that does not answer; False when it stays."""
+        if self.has_living_postmaster():
+            return postmaster.stop(self.home.data_directory, self.home.server_lock)
+        # Killed: its children notice and leave. Its socket folder stays for the server to come.
+        return wait_until(lambda: not postmaster.server_holds(self.home.server_lock), 10.0)
 
     def conninfo(self, database: str) -> str:
         """How psycopg reaches a database of the running server."""
         found = Postmaster.read(self.home.data_directory)
-        if found is None or found.sockets is None:
+        if found is None:
             raise EmbeddedError(f"The server of {self.home.path} is gone.", operation="embedded.connect")
-        return make_conninfo(host=str(found.sockets), port=5432, user="postgres", dbname=database)
+        return _address(found, database)
 
     def version(self) -> int:
         """The major version of the data directory."""
         return stored_major(self.home.data_directory) or self.major
 
-    def _create(self, binaries: Binaries, account: Account, lock: FileLock) -> None:
-        if self.home.data_directory.exists() and any(self.home.data_directory.iterdir()):
-            raise EmbeddedError(
-                f"{self.home.data_directory} has files in it, but is no data directory of PostgreSQL.",
-                hint=f"Move it away. Or: {WAYS_OUT}",
-                operation="embedded.create",
-            )
-        # Made beside its place and renamed when whole: who is killed in between leaves no half of it.
-        unfinished = Path(tempfile.mkdtemp(prefix="postgres.new-", dir=self.home.path))
-        account.give(unfinished)
-        said = ""
-        for variant in initdb_variants(binaries):
-            argv, options = account.command([binaries.program("initdb"), "-D", str(unfinished), *variant])
-            made = subprocess.run(  # noqa: S603
-                argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                check=False, pass_fds=[lock.descriptor], **options,
-            )  # fmt: skip
-            said = made.stdout.decode(errors="replace")
-            if made.returncode == 0:
-                break
-            if "locale" not in said:
-                raise self._failure("could not be prepared", said=said)
-        else:
-            raise self._failure("could not be prepared", said=said)
-        unfinished.rename(self.home.data_directory)
-        folder = os.open(self.home.path, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-    def _owner(self) -> int:
-        return self.home.data_directory.stat().st_uid
+    def unreachable(self) -> EmbeddedError:
+        """What to say of a server that lives, does not answer and would not stop."""
+        return EmbeddedError(
+            f"A server runs on {self.home.data_directory} and cannot be reached from this process.",
+            hint=f"If it runs in another container or was started by hand, stop it there. Or: {WAYS_OUT}",
+            operation="embedded.start",
+        )
 
     def _forget_dead_postmaster(self) -> Path | None:
         # PostgreSQL sees a stale file itself, unless another living process got the number, as
         # happens in every restarted container. Holding server.lock we know better.
         found = Postmaster.read(self.home.data_directory)
-        if found is None or is_postmaster(found.pid, self.home.data_directory):
+        if found is None:
             return None
         (self.home.data_directory / "postmaster.pid").unlink()
         return found.sockets
 
-    def _ensure_database(self, sockets: Path | None) -> bool:
-        if sockets is None or not (sockets / postmaster.SOCKET_FILES[0]).exists():
-            return False
-        try:
-            with psycopg.connect(self.conninfo("postgres"), autocommit=True, connect_timeout=10) as connection:
-                known = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [DATABASE])
-                if known.fetchone() is None:
-                    connection.execute(f"CREATE DATABASE {DATABASE}")  # type: ignore[arg-type]
-        except psycopg.OperationalError:
-            return False
-        return True
-
-    def _failure(self, what: str, said_from: int = 0, said: str = "") -> EmbeddedError:
-        if not said and self.home.log.exists():
-            said = self.home.log.read_bytes()[said_from:].decode(errors="replace")
-        tail = "\n".join(said.splitlines()[-_LOG_LINES:]) or "(It said nothing.)"
-        free = shutil.disk_usage(self.home.path).free
-        return EmbeddedError(
-            f"The embedded Postgres of {self.home.path} {what}. Its last words:\n{tail}",
-            hint=f"The log is {self.home.log}; its disk has {free // 2**20} MB free. {WAYS_OUT}",
-            operation="embedded.start",
-            reason=tail,
-        )
-
-    def unreachable(self) -> EmbeddedError:
-        """What to say of a server that lives, does not answer and would not stop."""
-        return EmbeddedError(
-            f"A server runs on {self.home.data_directory} and cannot be reached from here; "
-            f"the folder belongs to {account_name(self._owner())}.",
-            hint="If it runs in another container or was started by hand, stop it there. Or: " + WAYS_OUT,
-            operation="embedded.start",
-        )
+    def _ensure_database(self) -> None:
+        with psycopg.connect(self.conninfo("postgres"), autocommit=True, connect_timeout=10) as connection:
+            known = connection.execute("SELECT 1 FROM pg_database WHERE datname = 'docyard'")
+            if known.fetchone() is None:
+                connection.execute("CREATE DATABASE docyard")
 
 
-def detach(argv: Sequence[str], account: Account, *, inherit: Sequence[int], output: int) -> None:
-    """Starts a program that outlives us, in a session of its own; its parent is init, which reaps it."""
-    # The shell takes the arguments as they are, so no path needs quoting, and leaves at once.
-    command, options = account.command(["/bin/sh", "-c", '"$@" &', "sh", *argv])
-    subprocess.run(  # noqa: S603
-        command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=True, pass_fds=inherit, **options
-    )
+def _address(found: Postmaster, database: str) -> str:
+    return make_conninfo(host=str(found.sockets), port=5432, user="postgres", dbname=database)
+
+
+def _has_socket(found: Postmaster) -> bool:
+    return found.sockets is not None and (found.sockets / postmaster.SOCKET_FILES[0]).exists()

@@ -48,7 +48,13 @@ def initdb_variants(binaries: Binaries) -> Iterator[list[str]]:
     All sort by code point. The character type decides what text search takes for a letter, so that
     an em dash parts two words; plain C knows ASCII only and is the last resort.
     """
-    common = ["--encoding=UTF8", "--auth=trust", "--username=postgres", "--no-instructions", "--data-checksums"]
+    common = [
+        "--encoding=UTF8",
+        "--auth=trust",
+        "--username=postgres",
+        "--no-instructions",
+        "--data-checksums",
+    ]
     if binaries.major >= 17:
         common += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
     for letters in ("C.UTF-8", "en_US.UTF-8", "C"):

@@ -5,13 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from docyard_schema.embedded.locks import give_to_owner_of_folder
 from docyard_schema.errors import EmbeddedError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 WAYS_OUT = "Choose another DOCYARD_HOME, or set DOCYARD_DATABASE_URL to a Postgres server of your own."
 _LOG_LIMIT_BYTES = 16 * 2**20
@@ -104,10 +101,6 @@ class Home:
         with os.fdopen(descriptor, "w") as file:
             give_to_owner_of_folder(descriptor, self.path)
             file.write("*\n")
-
-    def leftovers(self) -> Iterator[Path]:
-        """Data directories whose making was interrupted."""
-        return self.path.glob("postgres.new-*")
 
 
 def account_name(uid: int) -> str:

@@ -30,7 +30,10 @@ _ESCALATION = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 5
 
 @dataclass(frozen=True)
 class Postmaster:
-    """What ``postmaster.pid`` says; ``status`` is starting, ready, stopping or empty."""
+    """What ``postmaster.pid`` says; ``status`` is starting, ready, stopping or empty.
+
+    ``sockets`` is None when the file was copied along with the folder of another server.
+    """
 
     pid: int
     sockets: Path | None
@@ -40,11 +43,12 @@ class Postmaster:
     def read(cls, data_directory: Path) -> Postmaster | None:
         """The file's content, or None when there is none or its first line is not written yet."""
         try:
-            lines = (data_directory / "postmaster.pid").read_text(errors="surrogateescape").split("\n")
+            lines = os.fsdecode((data_directory / "postmaster.pid").read_bytes()).split("\n")
             pid = int(lines[0])
         except (FileNotFoundError, NotADirectoryError, ValueError):
             return None
-        sockets = Path(lines[4]) if len(lines) > 4 and lines[4] else None
+        ours = lines[1:2] == [str(data_directory)] or is_postmaster(pid, data_directory)
+        sockets = Path(lines[4]) if ours and len(lines) > 4 and lines[4] else None
         return cls(pid, sockets, lines[7].strip() if len(lines) > 7 else "")
 
 
@@ -74,12 +78,19 @@ def is_postmaster(pid: int, data_directory: Path) -> bool:
     except PermissionError:
         pass  # alive, and another user's
     try:
-        return os.path.samefile(f"/proc/{pid}/cwd", data_directory)  # a postmaster lives in its folder
-    except PermissionError:
+        return Path(f"/proc/{pid}/cwd").samefile(data_directory)  # a postmaster lives in its folder
+    except OSError as error:
+        if not Path("/proc/self").exists():
+            return _listed_as_postmaster(pid)  # macOS
         # Root without CAP_SYS_PTRACE, as in a container, may read only the command line.
+        return isinstance(error, PermissionError) and _started_on(pid, data_directory)
+
+
+def _started_on(pid: int, data_directory: Path) -> bool:
+    try:
         return os.fsencode(data_directory) in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
-        return not Path("/proc/self").exists() and _listed_as_postmaster(pid)  # no /proc: macOS
+        return False
 
 
 def _listed_as_postmaster(pid: int) -> bool:

@@ -21,7 +21,9 @@ def main(home: Path, own_lock: int) -> None:
     users = os.open(home / "users.lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     fcntl.flock(users, fcntl.LOCK_EX)
     try:
-        postmaster.stop(home / "postgres", home / "server.lock")
+        # A home deleted and made again is another's; the server of the deleted one notices by itself.
+        if os.path.samestat(os.fstat(users), (home / "users.lock").stat()):
+            postmaster.stop(home / "postgres", home / "server.lock")
     finally:
         # In this order: who comes next waits for users.lock, then looks whether there is a watchdog.
         fcntl.flock(own_lock, fcntl.LOCK_UN)

@@ -1,13 +1,15 @@
 """The schema as numbered, reversible SQL steps: read, applied, rolled back, compared."""
 
 from docyard_schema.migrations.drift import find_drift, snapshot
-from docyard_schema.migrations.extension import ensure_vectors, find_vectors
-from docyard_schema.migrations.runner import MigrationStatus, check_version, migrate, migration_status, rollback
+from docyard_schema.migrations.extension import check_vectors, ensure_vectors, find_vectors
+from docyard_schema.migrations.ledger import MigrationStatus, check_version, migration_status
+from docyard_schema.migrations.runner import migrate, rollback
 from docyard_schema.migrations.steps_on_disk import Step, load_steps
 
 __all__ = [
     "MigrationStatus",
     "Step",
+    "check_vectors",
     "check_version",
     "ensure_vectors",
     "find_drift",

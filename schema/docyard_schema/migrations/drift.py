@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg import sql
 
+from docyard_schema.errors import MigrationError
 from docyard_schema.identifiers import new_id
+from docyard_schema.migrations.ledger import right_to_migrate
 from docyard_schema.migrations.steps_on_disk import load_steps
 from docyard_schema.namespace import Namespace
 from docyard_schema.statements import load_statements
-
-if TYPE_CHECKING:
-    import psycopg
 
 _statements = load_statements("docyard_schema.migrations", "drift.sql")
 
@@ -21,44 +21,55 @@ _statements = load_statements("docyard_schema.migrations", "drift.sql")
 async def snapshot(connection: psycopg.AsyncConnection[Any], schema: str) -> dict[str, str]:
     """Every column, constraint, index, function, trigger, view and type of ``schema``: name → definition.
 
-    The schema's own name is written ``docyard`` whatever it is, so snapshots of two schemas compare.
-    Partitions (one per embedding model) are data, not schema, and left out.
+    Partitions (one per embedding model) are data, not schema, and left out, as is the steps' own ledger.
     """
-    await connection.execute("SET LOCAL search_path = pg_catalog")
-    cursor = await connection.execute(_statements.snapshot, {"schema": schema})
-    ours = re.compile(rf"(?<![\w.]){re.escape(schema)}(?=[.',])")
-    return {
-        ours.sub("docyard", name): ours.sub("docyard", definition or "")
-        for name, definition in await cursor.fetchall()
-    }
+    # Under this path Postgres writes every name with its schema.
+    async with connection.transaction():
+        await connection.execute("SET LOCAL search_path = pg_catalog")
+        cursor = await connection.execute(_statements.snapshot, {"schema": schema})
+        return {name: definition or "" for name, definition in await cursor.fetchall()}
 
 
 async def find_drift(connection: psycopg.AsyncConnection[Any], namespace: Namespace, *, to: int) -> list[str]:
     """What differs from a schema made afresh by steps 1 to ``to``, one sentence each; none is best.
 
     The fresh schema is made in a transaction that is rolled back, so nothing is left and no lock on the
-    real tables is held beyond reading the catalogue.
+    real tables is held beyond reading the catalogue. Raises :class:`MigrationError` when this user may not
+    create one.
     """
     fresh = Namespace(f"docyard_drift_{new_id().hex[-12:]}", namespace.vectors)
-    expected: dict[str, str] = {}
     try:
-        async with connection.transaction():
+        async with connection.transaction(force_rollback=True):
             actual = await snapshot(connection, namespace.schema)
             await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(fresh.schema)))
-            await connection.execute(
-                sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(fresh.schema))
-            )
+            await connection.execute("SET LOCAL statement_timeout = 0")
             for step in load_steps()[:to]:
+                await connection.execute(
+                    sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(fresh.schema))
+                )
                 await connection.execute(fresh.sql(step.up))
             expected = await snapshot(connection, fresh.schema)
-            raise _Rollback
-    except _Rollback:
-        pass
-    return _differences(expected, actual)
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MigrationError(
+            f'The user "{connection.info.user}" may not make a schema to compare with: '
+            f"{error.diag.message_primary}",
+            hint=right_to_migrate(connection, namespace),
+            operation="drift",
+        ) from error
+    return _differences(_renamed(expected, fresh.schema, namespace.schema), _renamed(actual))
 
 
-class _Rollback(Exception):  # noqa: N818 - a way out, not an error
-    """Leaves the transaction without a trace."""
+def _renamed(found: dict[str, str], old: str = "", new: str = "") -> dict[str, str]:
+    # The fresh name occurs nowhere else; the real one might (a schema "job", an alias "job"), and stays as it
+    # is. Quotes go, for Postgres writes them where they are needed and our steps always.
+    swap = re.compile(rf"\b{re.escape(old)}\b") if old else None
+    # pgvector may be in docyard's own schema, where the two copies would say two names.
+    vectors = re.compile(r"[\w]+\.(?=(?:half|sparse)?vec(?:tor)?\b)")
+    told = {}
+    for name, definition in found.items():
+        texts = [swap.sub(new, text) if swap else text for text in (name, definition)]
+        told[texts[0].replace('"', "")] = vectors.sub("pgvector.", texts[1].replace('"', ""))
+    return told
 
 
 def _differences(expected: dict[str, str], actual: dict[str, str]) -> list[str]:

@@ -14,6 +14,7 @@ from docyard_schema.errors import MigrationError
 # back is refused while its tables have rows.
 BASE = 5
 
+_TABLE = re.compile(r"^\s*(?:CREATE|ALTER) TABLE (?:docyard\.)?(\w+)", re.MULTILINE)
 _FILE = re.compile(r"(?P<number>\d{4})_(?P<name>[a-z0-9_]+)\.(?P<direction>up|down)\.sql")
 
 
@@ -35,6 +36,11 @@ class Step:
     def filename(self) -> str:
         """The name of the file of the way up."""
         return f"{self.number:04}_{self.name}.up.sql"
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """The tables that the way up makes or adds to, and the way down therefore takes from."""
+        return frozenset(_TABLE.findall(self.up))
 
     @property
     def is_base(self) -> bool:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from docyard_schema.errors import InvalidInput
 from docyard_workers.ingest.errors import ParserMissing
-from docyard_workers.ingest.headings import Heading, find_headings, heading_path
+from docyard_workers.ingest.headings import Heading, find_headings, heading_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -25,13 +25,15 @@ _MIN_SIZE = 16
 # The splitter's time grows with the square of a text without borders (1 MB: 3.5 s; 64 KB: 0.02 s).
 _BLOCK = 65_536
 _NON_SPACE = re.compile(r"\S")
+_MARKS_ONLY = re.compile(r"[\s`~*_=#>|:+-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class ChunkText:
     """A piece of a text: ``text == whole[start:end]``, offsets in characters.
 
-    ``heading_path`` are the headings in force where it starts, outermost first; one that opens it is included.
+    ``heading_path`` are the headings in force where it starts, outermost first, those that open it
+    included.
     """
 
     text: str
@@ -48,8 +50,9 @@ def split(
     overlap: int = 0,
     language: str | None = None,
 ) -> list[ChunkText]:
-    """The chunks of a text, in order, each at most ``size`` characters; only white space falls between them.
+    """The chunks of a text, in order, each at most ``size`` characters.
 
+    Between them falls white space only; in Markdown also a fence or a rule that would stand alone.
     ``overlap`` characters at most are shared by neighbours. ``language`` (a BCP 47 tag) is for splitters
     that know languages; today's finds sentences by the rules of Unicode. Raises
     :class:`~docyard_schema.errors.InvalidInput` for a size below 16 or an overlap of half the size and more.
@@ -60,15 +63,17 @@ def split(
             "and an overlap of less than half of it",
             operation="ingest.chunk",
         )
-    splitter = _splitter(format == "markdown", size, overlap)
-    headings = find_headings(text) if format == "markdown" else []
-    paths = _Paths(headings)
+    markdown = format == "markdown"
+    splitter = _splitter(markdown, size, overlap)
+    headings = find_headings(text) if markdown else []
+    outline = _Outline(text, headings)
     chunks = []
     for begin, block in _blocks(text, headings):
-        for offset, piece in splitter.chunk_indices(block):
-            start = begin + offset
-            if first := _NON_SPACE.search(piece):
-                chunks.append(ChunkText(piece, paths.at(start + first.start()), start, start + len(piece)))
+        spans = [(begin + at, begin + at + len(piece)) for at, piece in splitter.chunk_indices(block)]
+        for start, end in outline.joined(spans, size) if markdown else spans:
+            piece = text[start:end]
+            if not (_MARKS_ONLY.fullmatch(piece) if markdown else piece.isspace()):
+                chunks.append(ChunkText(piece, outline.path(start, end), start, end))
     return chunks
 
 
@@ -93,19 +98,58 @@ def token_count(text: str) -> int:
     return -(-len(text.encode()) // 4)
 
 
-class _Paths:
-    """Heading paths by offset; neighbours in one section share one tuple."""
+class _Outline:
+    """A text's headings by offset."""
 
-    def __init__(self, headings: list[Heading]) -> None:
+    def __init__(self, text: str, headings: list[Heading]) -> None:
+        self._text = text
         self._headings = headings
         self._starts = [heading.start for heading in headings]
-        self._last: tuple[int, tuple[str, ...]] = (0, ())
+        self._paths = [(), *heading_paths(headings)]
 
-    def at(self, offset: int) -> tuple[str, ...]:
-        count = bisect_right(self._starts, offset)
-        if count != self._last[0]:
-            self._last = (count, heading_path(self._headings, count))
-        return self._last[1]
+    def path(self, start: int, end: int) -> tuple[str, ...]:
+        count = self._count(start)
+        if self._opens(start) is not None:
+            while count < len(self._headings) and self._headings[count].start < end:
+                if self._text[self._headings[count - 1].end : self._headings[count].start].strip():
+                    break
+                count += 1
+        return self._paths[count]
+
+    def joined(self, spans: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+        """The spans, a short beginning of a section joined to what follows it in that section.
+
+        The splitter leaves a heading alone when all that stands below it would not fit beside it.
+        """
+        held: tuple[int, int] | None = None
+        for span in spans:
+            if held is not None:
+                if self._belongs(held, span, size):
+                    span = (held[0], span[1])
+                else:
+                    yield held
+            held = span if span[1] - span[0] < size // 8 else None
+            if held is None:
+                yield span
+        if held is not None:
+            yield held
+
+    def _belongs(self, held: tuple[int, int], following: tuple[int, int], size: int) -> bool:
+        if following[1] - held[0] > size:
+            return False
+        first, second = self._opens(held[0]), self._opens(following[0])
+        if first is None:
+            return second is None and _MARKS_ONLY.fullmatch(self._text, *held) is not None
+        return second is None or second.level > first.level
+
+    def _opens(self, start: int) -> Heading | None:
+        """The heading that a span begins with."""
+        count = self._count(start)
+        return self._headings[count - 1] if count and self._headings[count - 1].end > start else None
+
+    def _count(self, start: int) -> int:
+        first = _NON_SPACE.search(self._text, start)
+        return bisect_right(self._starts, first.start() if first else start)
 
 
 def _blocks(text: str, headings: list[Heading]) -> Iterator[tuple[int, str]]:

@@ -9,14 +9,22 @@ from dataclasses import dataclass
 from docyard_workers.ingest.errors import ParseFailed
 from docyard_workers.ingest.media_type import HTML, wide_encoding
 
-_DECLARED = re.compile(rb"""<meta[^<>]+charset\s*=\s*["']?\s*([\w:.-]+)|<\?xml[^<>]+encoding\s*=\s*["']([\w:.-]+)""", re.I)
-# Only encodings of text: Python also knows `idna`, `unicode_escape` and the like, and a page may name any of them.
+_DECLARED = re.compile(
+    rb"""<meta[^<>]+charset\s*=\s*["']?\s*([\w:.-]+)|<\?xml[^<>]+encoding\s*=\s*["']([\w:.-]+)""", re.I
+)
+# Only encodings of text: Python also knows `idna` and `unicode_escape`, and a page may name any of them.
 _ALLOWED = re.compile(
     r"utf-?8|iso-?8859-?\d+|latin-?\d|windows-125\d|cp125\d|koi8-[rut]|shift[_-]?jis|euc-(?:jp|kr|cn)|iso-2022-jp"
     r"|gb2312|gbk|gb18030|big5(?:-hkscs)?|macintosh|mac-?roman|us-ascii|ascii|tis-620|cp(?:437|850|852|866|932|949)",
     re.I,
 )
-_AS_BROWSERS_DO = {"iso-8859-1": "cp1252", "latin-1": "cp1252", "us-ascii": "cp1252", "ascii": "cp1252", "gb2312": "gb18030"}
+_AS_BROWSERS_DO = {
+    "iso-8859-1": "cp1252",
+    "latin-1": "cp1252",
+    "us-ascii": "cp1252",
+    "ascii": "cp1252",
+    "gb2312": "gb18030",
+}
 _SAMPLE_BYTES = 65_536
 _NON_ASCII = re.compile(rb"[^\n]{0,2000}[\x80-\xff][^\n]{0,2000}")
 _WESTERN = ("cp1252", "latin_1")
@@ -24,7 +32,10 @@ _WESTERN = ("cp1252", "latin_1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodedText:
-    """A file's text with ``\\n`` line ends and neither marks, NULs nor lone surrogates; warnings say what was dropped."""
+    """A file's text with ``\\n`` line ends, without marks, NULs or lone surrogates.
+
+    ``warnings`` say what was dropped or guessed.
+    """
 
     text: str
     encoding: str

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 # One pass over the lines that matter: fences, ATX headings, and lines underlined with = or -.
 _LINES = re.compile(
-    r"^(?:[ ]{0,3}(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)$"
-    r"|[ ]{0,3}(?P<marks>\#{1,6})(?:[ \t]+(?P<atx>[^\n]*?))?[ \t]*$"
-    r"|[ ]{0,3}(?P<setext>[^\s>|\#`~=+*<-][^\n]*?|[*`][^\s*`][^\n]*?)[ \t]*\n[ ]{0,3}(?P<underline>=+|-{2,})[ \t]*$)",
+    r"^(?:[ ]{0,3}(?P<fence>`{3,}|~{3,})(?P<info>[^\n]*)"
+    r"|[ ]{0,3}(?P<marks>\#{1,6})(?:[ \t](?P<atx>[^\n]*))?$"
+    r"|[ ]{0,3}(?!\d{1,9}[.)][ \t])(?P<setext>[^\s>|\#`~=+*<-][^\n]*|[*`][^\s*`][^\n]*)\n"
+    r"[ ]{0,3}(?P<underline>=+|-{2,})[ \t]*$)",
     re.MULTILINE,
 )
-_CLOSING = re.compile(r"(?:^|[ \t]+)#+$")
+_CLOSING = re.compile(r"(?:^|(?<=[ \t]))#+$")
 _LINK = re.compile(r"!?\[([^\[\]]*)\](?:\([^()\s]*(?:\s+\"[^\"]*\")?\)|\[[^\[\]]*\])")
 _EMPHASIS = re.compile(r"(\*{1,3}|_{2,3}|~~|`+)(?=\S)([^*`\n]*?\S)\1")
 _MAX_CHARACTERS = 300
@@ -20,11 +21,12 @@ _MAX_CHARACTERS = 300
 
 @dataclass(frozen=True, slots=True)
 class Heading:
-    """A heading's level (1 to 6), its words without markup, and the offset of its first character."""
+    """A heading's level (1 to 6), its words without markup, and the offsets of its lines."""
 
     level: int
     text: str
     start: int
+    end: int
 
 
 def find_headings(text: str) -> list[Heading]:
@@ -43,12 +45,12 @@ def find_headings(text: str) -> list[Heading]:
             if "`" not in line["info"] or mark[0] == "~":
                 fence = mark
         elif line["marks"]:
-            words = clean(_CLOSING.sub("", line["atx"] or ""))
+            words = clean(_CLOSING.sub("", (line["atx"] or "").strip()))
             if words:
-                headings.append(Heading(len(line["marks"]), words, line.start("marks")))
+                headings.append(Heading(len(line["marks"]), words, line.start("marks"), line.end()))
         elif _opens_paragraph(text, line.start(), headings):
             level = 1 if line["underline"][0] == "=" else 2
-            headings.append(Heading(level, clean(line["setext"]), line.start("setext")))
+            headings.append(Heading(level, clean(line["setext"]), line.start("setext"), line.end()))
     return headings
 
 
@@ -66,17 +68,16 @@ def clean(words: str) -> str:
     return " ".join(words.split())[:_MAX_CHARACTERS]
 
 
-def heading_path(headings: list[Heading], count: int) -> tuple[str, ...]:
-    """The headings in force behind the first ``count`` of them, outermost first."""
-    path: list[str] = []
-    level = 7
-    for heading in reversed(headings[:count]):
-        if heading.level < level:
-            path.append(heading.text)
-            level = heading.level
-            if level == 1:
-                break
-    return tuple(reversed(path))
+def heading_paths(headings: list[Heading]) -> list[tuple[str, ...]]:
+    """For each heading, the words of those in force behind it, outermost first, its own last."""
+    paths: list[tuple[str, ...]] = []
+    open_headings: list[Heading] = []
+    for heading in headings:
+        while open_headings and open_headings[-1].level >= heading.level:
+            open_headings.pop()
+        open_headings.append(heading)
+        paths.append(tuple(each.text for each in open_headings))
+    return paths
 
 
 def _opens_paragraph(text: str, start: int, headings: list[Heading]) -> bool:

@@ -1,4 +1,4 @@
-"""Which files and folders a walk passes over: built-in habits, ``.gitignore`` files, and the caller's globs."""
+"""Which files and folders a walk passes over: habits, ``.gitignore`` files, and the caller's globs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def compile_globs(patterns: Sequence[str], what: str) -> GitIgnoreSpec | None:
     try:
         return GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
-        raise InvalidInput(f"{what}: {error}", hint="Globs are those of a .gitignore, e.g. '*.md' or 'docs/'.") from None
+        raise InvalidInput(
+            f"{what}: {error}", hint="Globs are those of a .gitignore, e.g. '*.md' or 'docs/'."
+        ) from None
 
 
 class IgnoreRules:

@@ -110,11 +110,12 @@ _BY_NAME = {
     "rakefile": "text/x-ruby",
     "procfile": "text/x-yaml",
     "justfile": "text/x-makefile",
-} | dict.fromkeys(
+}
+_PLAIN_NAMES = (
     "readme license licence copying copyright notice authors contributors maintainers changelog changes "
-    "history news todo install contributing thanks credits security version faq".split(),
-    PLAIN,
+    "history news todo install contributing thanks credits security version faq"
 )
+_BY_NAME |= dict.fromkeys(_PLAIN_NAMES.split(), PLAIN)
 
 _MAGIC = (
     (b"%PDF-", "application/pdf"),
@@ -136,7 +137,11 @@ _MAGIC = (
     (b"\x00asm", "application/wasm"),
 )
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff", b"\x00\x00\xfe\xff")
-_HTML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html\b)", re.I | re.S)
+# Possessive, or a page that opens with many comments would be tried in exponentially many ways.
+_HTML_START = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*+(?:<\?xml[^>]*+>\s*+)?(?>(?><!--.*?-->)\s*+)*+<(?:!doctype\s+html|html\b)",
+    re.I | re.S,
+)
 _CONTROLS = bytes(set(range(0x20)) - set(b"\t\n\r\f\x08\x1b")) + b"\x7f"
 _SNIFFED_BYTES = 8192
 
@@ -178,7 +183,7 @@ def detect(name: str, data: bytes) -> str:
     wanted = f"its name promises {promised}, but " if promised else ""
     raise UnsupportedMedia(
         f"{name!r} cannot be ingested: {wanted}its bytes are {proven}",
-        hint="Only text formats are read: plain text, Markdown, HTML, reStructuredText, JSON, CSV, source code.",
+        hint="Text formats are read: plain text, Markdown, HTML, reStructuredText, JSON, CSV, source code.",
         operation="ingest.detect",
         name=name,
         media_type=proven,
@@ -194,9 +199,9 @@ def wide_encoding(head: bytes) -> str | None:
     even, odd = head[0::2], head[1::2]
     if len(head) < 8:
         return None
-    if odd.count(0) > 0.4 * len(odd) and even.count(0) * 20 < len(even):
+    if odd.count(0) > 0.4 * len(odd) and not _is_binary(even):
         return "utf-16-le"
-    if even.count(0) > 0.4 * len(even) and odd.count(0) * 20 < len(odd):
+    if even.count(0) > 0.4 * len(even) and not _is_binary(odd):
         return "utf-16-be"
     return None
 

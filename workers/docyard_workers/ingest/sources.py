@@ -37,7 +37,10 @@ _REFUSED = {errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG, errno.EN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceBytes:
-    """All bytes of a source; ``name`` is its last part, fit for showing, ``modified_at`` is ``None`` where unknown."""
+    """All bytes of a source; ``name`` is its last part, fit for showing.
+
+    ``modified_at`` is ``None`` where the source does not say.
+    """
 
     uri: str
     data: bytes
@@ -53,7 +56,11 @@ def read_source(source: str | Path, max_bytes: int = MAX_BYTES) -> SourceBytes:
     """
     text = os.fspath(source)
     scheme = _SCHEME.match(text)
-    if isinstance(source, Path) or scheme is None or "://" not in text and scheme[1].lower() not in _READERS:
+    if (
+        isinstance(source, Path)
+        or scheme is None
+        or ("://" not in text and scheme[1].lower() not in _READERS)
+    ):
         return _read_file(text, max_bytes)
     reader = _READERS.get(scheme[1].lower())
     if reader is None:
@@ -98,7 +105,9 @@ def _read_file(given: str, max_bytes: int) -> SourceBytes:
         raise SourceMissing(f"not a path: {error}", operation="ingest.read", source=uri) from None
     except OSError as error:
         raise _translate(error, uri) from error
-    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(data) != after.st_size:
+    if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or len(
+        data
+    ) != after.st_size:
         raise SourceChanged(f"{uri} changed while it was read", operation="ingest.read", source=uri)
     modified_at = datetime.fromtimestamp(after.st_mtime, UTC)
     name = os.fsencode(path.name).decode("utf-8", "replace")

@@ -116,7 +116,9 @@ class _Walk:
                         deeper.append(_enter(folder, entry, relative + "/", rules))
                 elif self._wants(rules, relative):
                     real = f"{folder.real}/{entry.name}"
-                    yield from self._file(entry.path, os.path.realpath(real) if entry.is_symlink() else real, relative)
+                    yield from self._file(
+                        entry.path, os.path.realpath(real) if entry.is_symlink() else real, relative
+                    )
             stack.extend(reversed(deeper))
 
     def _is_new(self, folder: _Folder) -> bool:
@@ -151,7 +153,9 @@ class _Walk:
             yield _refuse_error(path, error)
             return
         if not stat.S_ISREG(status.st_mode):
-            yield Refused(path=Path(path), code="not_a_file", reason=f"a {kind_of(status.st_mode)}, not a file")
+            yield Refused(
+                path=Path(path), code="not_a_file", reason=f"a {kind_of(status.st_mode)}, not a file"
+            )
         elif status.st_size > self._max_bytes:
             reason = f"{status.st_size} bytes, more than the {self._max_bytes} allowed"
             yield Refused(path=Path(path), code="too_large", reason=reason)

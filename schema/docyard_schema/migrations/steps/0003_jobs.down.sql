@@ -2,14 +2,19 @@ DROP FUNCTION docyard.job_state(docyard.procrastinate_job_status, integer, times
 DROP TRIGGER notify_jobs_inserted ON docyard.procrastinate_jobs;
 DROP FUNCTION docyard.notify_jobs_inserted();
 DROP TABLE docyard.batches, docyard.queues, docyard.job_attempts;
+UPDATE docyard.procrastinate_jobs AS job SET worker_id = NULL
+WHERE worker_id IS NOT NULL
+    AND NOT EXISTS (SELECT FROM docyard.procrastinate_workers AS worker WHERE worker.id = job.worker_id);
+ALTER TABLE docyard.procrastinate_jobs ADD CONSTRAINT procrastinate_jobs_worker_id_fkey
+    FOREIGN KEY (worker_id) REFERENCES docyard.procrastinate_workers (id) ON DELETE SET NULL;
 ALTER TABLE docyard.procrastinate_workers
-    DROP COLUMN host, DROP COLUMN pid, DROP COLUMN queues, DROP COLUMN started_at,
+    DROP COLUMN host, DROP COLUMN pid, DROP COLUMN process_scope, DROP COLUMN queues, DROP COLUMN started_at,
     DROP COLUMN heartbeat_seconds, DROP COLUMN state;
 DROP INDEX docyard.jobs_lock_idx, docyard.jobs_batch_idx, docyard.jobs_failed_idx;
 ALTER TABLE docyard.procrastinate_jobs
     DROP COLUMN lease, DROP COLUMN max_attempts, DROP COLUMN timeout_seconds, DROP COLUMN batch_id,
     DROP COLUMN created_at, DROP COLUMN started_at, DROP COLUMN finished_at, DROP COLUMN error_code,
-    DROP COLUMN error_message, DROP COLUMN result, DROP COLUMN progress, DROP COLUMN alone;
+    DROP COLUMN error_message, DROP COLUMN result, DROP COLUMN progress;
 
 CREATE TRIGGER procrastinate_jobs_notify_queue_job_inserted_v1
     AFTER INSERT ON docyard.procrastinate_jobs
@@ -30,3 +35,21 @@ CREATE TRIGGER procrastinate_trigger_abort_requested_events_v1
     AFTER UPDATE OF abort_requested ON docyard.procrastinate_jobs
     FOR EACH ROW WHEN (new.abort_requested = true)
     EXECUTE FUNCTION docyard.procrastinate_trigger_abort_requested_events_procedure_v1();
+
+-- As procrastinate has it.
+CREATE OR REPLACE FUNCTION docyard.procrastinate_register_worker_v1()
+    RETURNS TABLE(worker_id bigint)
+    LANGUAGE plpgsql
+AS $$
+BEGIN
+    RETURN QUERY
+    INSERT INTO procrastinate_workers DEFAULT VALUES
+    RETURNING procrastinate_workers.id;
+END;
+$$;
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION docyard.procrastinate_register_worker_v1() SET search_path = %I, pg_temp',
+        (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'docyard.procrastinate_jobs'::regclass));
+END;
+$$;

@@ -14,9 +14,10 @@ ALTER TABLE docyard.procrastinate_jobs
     ADD COLUMN error_code text,
     ADD COLUMN error_message text,
     ADD COLUMN result jsonb,
-    ADD COLUMN progress jsonb,
-    -- Set by a rescue after a crash: the job runs next with nothing beside it, so only the guilty one burns.
-    ADD COLUMN alone boolean NOT NULL DEFAULT false;
+    ADD COLUMN progress jsonb;
+
+-- Deleting a worker's row would look through every job it ever ran; a job may name a worker that is gone.
+ALTER TABLE docyard.procrastinate_jobs DROP CONSTRAINT procrastinate_jobs_worker_id_fkey;
 
 -- Serves "does another job hold this lock" in the claim. procrastinate's (id, lock) index cannot:
 -- with 100 thousand distinct locks its absence halves the rate of claims.
@@ -43,6 +44,8 @@ CREATE TABLE docyard.job_attempts (
 ALTER TABLE docyard.procrastinate_workers
     ADD COLUMN host text,
     ADD COLUMN pid integer,
+    -- Boot and process namespace: another worker of the same scope can see at once whether the pid still lives.
+    ADD COLUMN process_scope text,
     ADD COLUMN queues text[],
     ADD COLUMN started_at timestamptz NOT NULL DEFAULT docyard.clock(),
     -- What the worker promised: a beat every so many seconds. Three missed beats and it is dead.
@@ -115,3 +118,13 @@ RETURN CASE status
     WHEN 'failed' THEN 'dead'
     ELSE 'cancelled'
 END;
+
+-- procrastinate's own worker would claim without counting the attempt and finish without a lease.
+CREATE OR REPLACE FUNCTION docyard.procrastinate_register_worker_v1() RETURNS TABLE (worker_id bigint)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    RAISE EXCEPTION 'These jobs are run by docyard''s workers, not by procrastinate''s.'
+        USING HINT = 'Start one with: docyard worker --app MODULE:REGISTRY '
+            '(Registry.from_procrastinate(app) takes the tasks of an App over).';
+END;
+$$;

@@ -9,7 +9,10 @@ from importlib import import_module
 from math import isfinite
 from typing import Any
 
-_BLOCK = re.compile(r"\s*(?:---[ \t]*\n(?P<yaml>.*?)^(?:---|\.\.\.)|\+\+\+[ \t]*\n(?P<toml>.*?)^\+\+\+)[ \t]*(?:\n|\Z)", re.S | re.M)
+_BLOCK = re.compile(
+    r"(?:---[ \t]*\n(?P<yaml>.*?)^(?:---|\.\.\.)|\+\+\+[ \t]*\n(?P<toml>.*?)^\+\+\+)[ \t]*(?:\n|\Z)",
+    re.S | re.M,
+)
 _FIRST_LINE = re.compile(r"\s*(?:#|[\w\"'-][^:\n]*:(?:\s|$)|[\w\"'.-]+\s*=)")
 _MAX_CHARACTERS = 65_536
 _MAX_NODES = 10_000
@@ -44,7 +47,7 @@ def split_front_matter(text: str) -> tuple[dict[str, Any], str, tuple[str, ...]]
 def _load_yaml(block: str) -> Any:
     yaml = import_module("yaml")
     try:
-        return yaml.load(block, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 (both are safe)
+        return yaml.load(block, getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # both are safe
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from None
 
@@ -60,7 +63,9 @@ class _Plain:
         if self._nodes > _MAX_NODES or depth > _MAX_DEPTH:
             raise ValueError("too many or too deeply nested values")
         if isinstance(value, dict):
-            return {str(self.convert(key, depth)): self.convert(item, depth + 1) for key, item in value.items()}
+            return {
+                str(self.convert(key, depth)): self.convert(item, depth + 1) for key, item in value.items()
+            }
         if isinstance(value, list | tuple | set | frozenset):
             return [self.convert(item, depth + 1) for item in value]
         if isinstance(value, date | time):

@@ -11,7 +11,7 @@ from docyard_workers.ingest.parsing.front_matter import split_front_matter
 
 
 def parse(data: bytes, media_type: str, name: str) -> ParsedDocument:
-    """The text behind the front matter; its title is the front matter's, the first heading, or the file's name."""
+    """The text behind the front matter, titled by that, by the first heading, or by the file's name."""
     decoded = decode(data, media_type)
     metadata, text, warnings = split_front_matter(decoded.text)
     return ParsedDocument(

@@ -38,7 +38,10 @@ def supported(media_type: str) -> bool:
 
 
 def parser_for(media_type: str) -> Parser:
-    """The parser of a media type; source code is any ``text/x-…`` without its own. Raises ``UnsupportedMedia``."""
+    """The parser of a media type: its own, or that of source code for any ``text/x-…``.
+
+    Raises :class:`UnsupportedMedia` where there is none.
+    """
     if not supported(media_type):
         raise UnsupportedMedia(
             f"no parser reads {media_type}",

@@ -1,0 +1,23 @@
+-- name: results
+SELECT result ->> 'status', count(*)
+FROM docyard.procrastinate_jobs
+WHERE batch_id = %(batch)s AND status = 'succeeded' AND result ? 'status'
+GROUP BY 1;
+
+-- name: totals
+SELECT count(*),
+    count(*) FILTER (WHERE status = 'failed'),
+    coalesce(sum((result ->> 'chunks')::bigint), 0)::bigint,
+    coalesce(sum((result ->> 'embedded')::bigint), 0)::bigint,
+    coalesce(sum((result ->> 'reused')::bigint), 0)::bigint,
+    coalesce(extract(epoch FROM max(finished_at) - min(started_at)), 0)::double precision
+FROM docyard.procrastinate_jobs
+WHERE batch_id = %(batch)s;
+
+-- name: failures
+SELECT id, coalesce(args ->> 'source', args ->> 'document_id', ''), coalesce(error_code, ''),
+    coalesce(error_message, '')
+FROM docyard.procrastinate_jobs
+WHERE batch_id = %(batch)s AND status = 'failed'
+ORDER BY id
+LIMIT %(limit)s;

@@ -1,0 +1,183 @@
+"""The façade: everything docyard does, in a few calls."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Self
+
+from docyard.batch import Batch
+from docyard.settings import Settings, load_settings
+from docyard_queue import NewJob, PostgresEngine, create_batch
+from docyard_schema import Database, InvalidInput, ModelRepository
+from docyard_schema.search import DocumentSearch, SearchResult
+from docyard_workers.embed.errors import EmbeddingError
+from docyard_workers.ingest.handler import KIND, QUEUE
+from docyard_workers.ingest.sources import FoundFile, Refused, find_files
+from docyard_workers.pipeline import Pipeline
+from docyard_workers.process import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from docyard_queue import Registry
+    from docyard_schema import EmbeddingModel
+    from docyard_schema.search import SearchMode
+
+_FILES_PER_STATEMENT = 1000
+
+
+class Docyard:
+    """A docyard on one database: made by :meth:`open`, used as an asynchronous context manager.
+
+    ``database`` is for repositories of your own; ``settings`` are those in force.
+    """
+
+    def __init__(
+        self, settings: Settings, *, url: str | None = None, registry: Registry | None = None
+    ) -> None:
+        self.settings = settings
+        self.database: Database
+        self.pipeline: Pipeline
+        self._url = url
+        self._own_registry = registry
+
+    @classmethod
+    def open(
+        cls, url: str | None = None, *, settings: Settings | None = None, registry: Registry | None = None
+    ) -> Self:
+        """A docyard on ``url``, or where the settings say, or on the embedded database.
+
+        ``registry`` has an application's own handlers, which :meth:`work` runs beside docyard's. The
+        database is opened on entering the context, and must have the schema (the embedded one is
+        migrated): raises what :meth:`Database.connect` and :meth:`Database.initialize` raise.
+        """
+        return cls(settings or load_settings(), url=url, registry=registry)
+
+    async def __aenter__(self) -> Self:
+        self.database = await Database.connect(self._url, settings=self.settings)
+        try:
+            await self.database.initialize()
+            self.pipeline = Pipeline(self.database, self.settings.pipeline_options())
+        except BaseException:
+            await self.database.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.pipeline.__aexit__()
+        await self.database.close()
+
+    @property
+    def registry(self) -> Registry:
+        """docyard's handlers and the application's."""
+        return self.pipeline.registry(self._own_registry)
+
+    def worker(self, **options: Any) -> Worker:
+        """A worker over :attr:`registry`; ``options`` are fields of :class:`WorkerOptions`."""
+        return Worker(self.database, self.registry, self.settings.worker_options(**options))
+
+    async def ingest(
+        self,
+        paths: Iterable[str | Path],
+        *,
+        collection: str = "default",
+        include: Sequence[str] = (),
+        exclude: Sequence[str] = (),
+        tags: Sequence[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        priority: int = 0,
+        on_found: Callable[[int], None] | None = None,
+    ) -> Batch:
+        """Enqueue one ``ingest`` job per file at or below ``paths``; workers do the rest.
+
+        Globs are those of a ``.gitignore``. What cannot be taken is in the batch's ``refused``, with the
+        reason. ``on_found`` is called with the number of files enqueued so far.
+        """
+        given = [str(path) for path in paths]
+        if not given:
+            raise InvalidInput("No path was given.", hint="Name files or folders to ingest.")
+        if not collection:
+            raise InvalidInput("A collection's name cannot be empty.")
+        engine = PostgresEngine(self.database)
+        batch_id = await create_batch(self.database, f"ingest {', '.join(given)}"[:200])
+        found = find_files(given, include, exclude, self.settings.ingest_max_bytes)
+        extra = {"tags": list(tags), "metadata": dict(metadata or {})} if tags or metadata else {}
+        refused: list[Refused] = []
+        files = 0
+        # The walk reads folders: in a thread, and never more of it in memory than one statement takes.
+        while part := await asyncio.to_thread(lambda: list(islice(found, _FILES_PER_STATEMENT))):
+            taken = [entry for entry in part if isinstance(entry, FoundFile)]
+            refused += [entry for entry in part if isinstance(entry, Refused)]
+            jobs = (
+                NewJob(
+                    KIND,
+                    {"source": entry.source_uri, "collection": collection} | extra,
+                    queue=QUEUE,
+                    priority=priority,
+                    batch_id=batch_id,
+                )
+                for entry in taken
+            )
+            files += len(await engine.enqueue(jobs))
+            if on_found is not None:
+                on_found(files)
+        return Batch(self.database, batch_id, files=files, refused=refused)
+
+    async def work(self, **options: Any) -> None:
+        """Run jobs in this process until none is left to run or to retry."""
+        async with self.worker(**options) as worker:
+            await worker.drain()
+
+    async def search(
+        self,
+        query: str,
+        *,
+        mode: SearchMode = "hybrid",
+        limit: int = 10,
+        offset: int = 0,
+        collection: str | None = None,
+        kind: str | None = None,
+    ) -> SearchResult:
+        """The documents that answer ``query`` best, with their best passages.
+
+        ``mode`` is ``hybrid``, ``text`` or ``vector``. When one half of a hybrid search cannot run (no
+        vectors yet, the provider does not answer), the other half answers and ``.degraded`` says why.
+        """
+        vector: Sequence[float] | None = None
+        model: EmbeddingModel | None = None
+        degraded: str | None = None
+        if mode != "text" and query.strip():
+            model = await ModelRepository(self.database).active()
+            if model is not None:
+                vector, degraded = await self._embed_query(query, model, required=mode == "vector")
+        return await DocumentSearch(self.database).search(
+            query,
+            vector=vector,
+            model=model if vector is not None else None,
+            mode=mode,
+            limit=limit,
+            offset=offset,
+            collection=collection,
+            kind=kind,
+            degraded=degraded,
+        )
+
+    async def _embed_query(
+        self, query: str, model: EmbeddingModel, *, required: bool
+    ) -> tuple[Sequence[float] | None, str | None]:
+        provider = self.pipeline.provider
+        try:
+            await provider.start()
+            if provider.model.hash != model.hash or provider.model.dimension != model.dimension:
+                # Says what is stored and what the settings ask for.
+                await self.pipeline.embed.model()
+            answer = await provider.embed([query])
+        except (EmbeddingError, InvalidInput) as error:
+            if required:
+                raise
+            return None, f"no vectors: {error.message}"
+        if answer.vectors[0] is None:
+            return None, f"no vectors: {answer.failures[0].message}"
+        return answer.vectors[0], None

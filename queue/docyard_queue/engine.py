@@ -1,0 +1,85 @@
+"""The seam between running jobs and storing them: a few verbs, and their Postgres.
+
+Above it nobody knows procrastinate's words (defer, todo, doing) or tables; below it nobody knows handlers.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+from typing_extensions import override
+
+from docyard_queue import claim as claiming
+from docyard_queue import enqueue as enqueueing
+from docyard_queue import finish, rescue
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from docyard_queue.jobs import Job, NewJob
+    from docyard_queue.outcomes import Outcome
+    from docyard_queue.rescue import Rescued
+    from docyard_schema.database import Connection, Database
+
+
+class Engine(Protocol):
+    """What a worker and a producer need of a store of jobs.
+
+    Each verb is atomic. Verbs that end an attempt are guarded by its lease and tell when it was lost.
+    """
+
+    async def enqueue(self, jobs: Iterable[NewJob], *, connection: Connection | None = None) -> list[int]:
+        """Add jobs, in the caller's transaction if there is one; returns their ids in order."""
+
+    async def claim(
+        self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
+    ) -> list[Job]:
+        """Take up to ``slots`` runnable jobs; their attempts are counted."""
+
+    async def complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Job]:
+        """Complete attempts with their results; returns those whose lease was lost."""
+
+    async def settle(self, job: Job, outcome: Outcome) -> bool:
+        """Write any outcome of one attempt; False when its lease was lost."""
+
+    async def release(self, job: Job) -> bool:
+        """Give back a job whose attempt was cut short by a stop; the attempt does not count."""
+
+    async def rescue(self, worker_id: int, *, scope: str) -> list[Rescued]:
+        """Take jobs from workers that are gone; returns what became of them."""
+
+
+class PostgresEngine(Engine):
+    """The :class:`Engine` over a docyard database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @override
+    async def enqueue(self, jobs: Iterable[NewJob], *, connection: Connection | None = None) -> list[int]:
+        async with self._database.transaction(connection) as opened:
+            return await enqueueing.enqueue_many(opened, jobs, schema=self._database.namespace.schema)
+
+    @override
+    async def claim(
+        self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
+    ) -> list[Job]:
+        return await claiming.claim(self._database, worker_id, slots=slots, kinds=kinds, queues=queues)
+
+    @override
+    async def complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Job]:
+        return await finish.complete(self._database, finished)
+
+    @override
+    async def settle(self, job: Job, outcome: Outcome) -> bool:
+        return await finish.settle(self._database, job, outcome)
+
+    @override
+    async def release(self, job: Job) -> bool:
+        return await finish.put_back(
+            self._database, job, outcome="released", message="the worker was stopped"
+        )
+
+    @override
+    async def rescue(self, worker_id: int, *, scope: str) -> list[Rescued]:
+        return await rescue.rescue(self._database, worker_id, scope=scope)

@@ -1,0 +1,103 @@
+-- name: complete
+-- Any number of attempts in one statement, each guarded by its lease. Rows are locked in the order of their
+-- ids, as every statement here does, so that two of them never wait for each other in a circle.
+WITH held AS (
+    SELECT job.id, wanted.result
+    FROM unnest(%(ids)s::bigint[], %(leases)s::bigint[], %(results)s::text[]) AS wanted (id, lease, result)
+    JOIN docyard.procrastinate_jobs AS job
+        ON job.id = wanted.id AND job.lease = wanted.lease AND job.status = 'doing'
+    ORDER BY job.id
+    FOR UPDATE OF job
+)
+UPDATE docyard.procrastinate_jobs AS job
+SET status = 'succeeded', finished_at = docyard.clock(), result = held.result::jsonb, abort_requested = false,
+    error_code = NULL, error_message = NULL
+FROM held WHERE job.id = held.id
+RETURNING job.id;
+
+-- name: complete_one
+-- The head of a handler's own transaction: it takes the row's lock, proves the lease and completes the job,
+-- all of which is undone if what follows fails.
+UPDATE docyard.procrastinate_jobs
+SET status = 'succeeded', finished_at = docyard.clock(), result = %(result)s::jsonb, abort_requested = false,
+    error_code = NULL, error_message = NULL
+WHERE id = %(id)s AND lease = %(lease)s AND status = 'doing'
+RETURNING id;
+
+-- name: fail
+-- To be retried after a delay, or dead. The attempt's story goes into job_attempts either way. A cancel that
+-- was asked for meanwhile wins over a retry. A unique key whose place another waiting job has taken is given
+-- up: the retry matters more than the key.
+WITH held AS (
+    SELECT job.id, job.lease, job.attempts, job.worker_id, job.started_at, job.queueing_lock,
+        CASE WHEN job.abort_requested THEN 'aborted'
+            WHEN %(retry_in)s::double precision IS NULL THEN 'failed' ELSE 'todo' END AS next
+    FROM docyard.procrastinate_jobs AS job
+    WHERE job.id = %(id)s AND job.lease = %(lease)s AND job.status = 'doing'
+    FOR UPDATE
+), told AS (
+    INSERT INTO docyard.job_attempts
+        (job_id, lease, attempt, worker_id, started_at, outcome, error_class, error_message, traceback)
+    SELECT id, lease, attempts, worker_id, started_at, 'failed', %(error_class)s, %(message)s, %(traceback)s
+    FROM held
+)
+UPDATE docyard.procrastinate_jobs AS job
+SET status = held.next::docyard.procrastinate_job_status,
+    scheduled_at = CASE held.next
+        WHEN 'todo' THEN docyard.clock() + make_interval(secs => %(retry_in)s) ELSE job.scheduled_at END,
+    finished_at = CASE WHEN held.next <> 'todo' THEN docyard.clock() END,
+    worker_id = CASE WHEN held.next <> 'todo' THEN job.worker_id END,
+    abort_requested = false,
+    error_code = %(code)s,
+    error_message = %(message)s,
+    queueing_lock = CASE WHEN held.next = 'todo' AND (%(give_up_key)s OR EXISTS (
+        SELECT FROM docyard.procrastinate_jobs AS sibling
+        WHERE sibling.queueing_lock = held.queueing_lock AND sibling.status = 'todo'
+    )) THEN NULL ELSE job.queueing_lock END
+FROM held WHERE job.id = held.id
+RETURNING job.id;
+
+-- name: put_back
+-- Snoozed, rate limited, or released by a worker that stops: the attempt is given back.
+WITH held AS (
+    SELECT job.id, job.lease, job.attempts, job.worker_id, job.started_at, job.queueing_lock,
+        job.abort_requested
+    FROM docyard.procrastinate_jobs AS job
+    WHERE job.id = %(id)s AND job.lease = %(lease)s AND job.status = 'doing'
+    FOR UPDATE
+), told AS (
+    INSERT INTO docyard.job_attempts
+        (job_id, lease, attempt, worker_id, started_at, outcome, error_message)
+    SELECT id, lease, attempts, worker_id, started_at, %(outcome)s, %(message)s FROM held
+)
+UPDATE docyard.procrastinate_jobs AS job
+SET status = CASE WHEN held.abort_requested THEN 'aborted' ELSE 'todo' END::docyard.procrastinate_job_status,
+    attempts = job.attempts - 1,
+    scheduled_at = CASE WHEN %(delay)s::double precision > 0
+        THEN docyard.clock() + make_interval(secs => %(delay)s) END,
+    finished_at = CASE WHEN held.abort_requested THEN docyard.clock() END,
+    worker_id = NULL,
+    abort_requested = false,
+    queueing_lock = CASE WHEN %(give_up_key)s OR EXISTS (
+        SELECT FROM docyard.procrastinate_jobs AS sibling
+        WHERE sibling.queueing_lock = held.queueing_lock AND sibling.status = 'todo'
+    ) THEN NULL ELSE job.queueing_lock END
+FROM held WHERE job.id = held.id
+RETURNING job.id;
+
+-- name: cancel_running
+WITH held AS (
+    SELECT job.id, job.lease, job.attempts, job.worker_id, job.started_at
+    FROM docyard.procrastinate_jobs AS job
+    WHERE job.id = %(id)s AND job.lease = %(lease)s AND job.status = 'doing'
+    FOR UPDATE
+), told AS (
+    INSERT INTO docyard.job_attempts
+        (job_id, lease, attempt, worker_id, started_at, outcome, error_message)
+    SELECT id, lease, attempts, worker_id, started_at, 'cancelled', %(reason)s FROM held
+)
+UPDATE docyard.procrastinate_jobs AS job
+SET status = 'aborted', finished_at = docyard.clock(), abort_requested = false,
+    error_code = 'cancelled', error_message = %(reason)s
+FROM held WHERE job.id = held.id
+RETURNING job.id;

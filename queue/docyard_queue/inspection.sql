@@ -1,0 +1,77 @@
+-- name: list_jobs
+SELECT id, kind, queue, state, priority, attempts, max_attempts, lock_key, unique_key, batch_id, worker_id,
+    created_at, run_at, started_at, finished_at, error_code, error_message
+FROM docyard.jobs
+WHERE (%(state)s::text IS NULL OR state = %(state)s)
+    AND (%(kind)s::text IS NULL OR kind = %(kind)s)
+    AND (%(queue)s::text IS NULL OR queue = %(queue)s)
+    AND (%(batch)s::uuid IS NULL OR batch_id = %(batch)s)
+ORDER BY id DESC
+LIMIT %(limit)s;
+
+-- name: show_job
+SELECT id, kind, queue, state, priority, attempts, max_attempts, lock_key, unique_key, batch_id, worker_id,
+    created_at, run_at, started_at, finished_at, error_code, error_message
+FROM docyard.jobs WHERE id = %(id)s;
+
+-- name: payload_and_result
+SELECT args, result, progress FROM docyard.procrastinate_jobs WHERE id = %(id)s;
+
+-- name: list_attempts
+SELECT shown.attempt, shown.lease, shown.worker_id, shown.started_at, shown.finished_at, shown.outcome,
+    shown.error_class, shown.error_message, told.traceback
+FROM docyard.attempts AS shown
+LEFT JOIN docyard.job_attempts AS told ON told.job_id = shown.job_id AND told.lease = shown.lease
+WHERE shown.job_id = %(id)s
+ORDER BY shown.lease;
+
+-- name: retry
+-- A dead or cancelled job begins anew, with all its attempts; a waiting one that was put off runs at once.
+UPDATE docyard.procrastinate_jobs AS job
+SET status = 'todo', attempts = 0, scheduled_at = NULL, finished_at = NULL, error_code = NULL,
+    error_message = NULL,
+    queueing_lock = CASE WHEN EXISTS (
+        SELECT FROM docyard.procrastinate_jobs AS sibling
+        WHERE sibling.queueing_lock = job.queueing_lock AND sibling.status = 'todo' AND sibling.id <> job.id
+    ) THEN NULL ELSE job.queueing_lock END
+WHERE job.id = ANY (ARRAY (
+    SELECT chosen.id FROM docyard.procrastinate_jobs AS chosen
+    WHERE chosen.id = ANY (%(ids)s::bigint[]) AND chosen.status IN ('failed', 'cancelled', 'aborted', 'todo')
+    ORDER BY chosen.id FOR UPDATE
+))
+RETURNING job.id;
+
+-- name: wake
+-- An UPDATE says nothing to listeners; a job that is to run now should not wait for the next poll.
+SELECT pg_notify('procrastinate_any_queue_v1',
+    json_build_object('type', 'job_inserted', 'job_id', %(id)s::bigint)::text);
+
+-- name: cancel
+-- Waiting jobs end here; running ones are asked to end, and their workers told by a notification.
+UPDATE docyard.procrastinate_jobs AS job
+SET status = CASE job.status WHEN 'todo' THEN 'cancelled' ELSE job.status END,
+    abort_requested = job.status = 'doing',
+    finished_at = CASE job.status WHEN 'todo' THEN docyard.clock() END
+WHERE job.id = ANY (ARRAY (
+    SELECT chosen.id FROM docyard.procrastinate_jobs AS chosen
+    WHERE chosen.id = ANY (%(ids)s::bigint[]) AND chosen.status IN ('todo', 'doing')
+    ORDER BY chosen.id FOR UPDATE
+))
+RETURNING job.id, job.status = 'doing' AS running;
+
+-- name: queue_stats
+SELECT queue, paused, scheduled, available, running, retryable, dead, completed_24h,
+    oldest_available_s::double precision AS oldest_available_s
+FROM docyard.queue_stats ORDER BY queue;
+
+-- name: list_workers
+SELECT id, host, pid, queues, running, started_at, heartbeat_at, state FROM docyard.workers ORDER BY id;
+
+-- name: count_unfinished
+-- What a drain still has to wait for. A job scheduled for later that never ran is not waited for.
+SELECT count(*) FROM docyard.procrastinate_jobs
+WHERE task_name = ANY (%(kinds)s::text[])
+    AND (%(queues)s::text[] IS NULL OR queue_name = ANY (%(queues)s::text[]))
+    AND (status = 'doing' OR status = 'todo'
+        AND (attempts > 0 OR scheduled_at IS NULL OR scheduled_at <= docyard.clock())
+        AND queue_name <> ALL (ARRAY (SELECT name FROM docyard.queues WHERE paused)));

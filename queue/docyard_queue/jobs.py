@@ -1,0 +1,79 @@
+"""A job as it is asked for, and a job as a worker has claimed it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping  # noqa: TC003
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta  # noqa: TC003
+from typing import Any
+from uuid import UUID  # noqa: TC003
+
+from docyard_schema.errors import InvalidInput
+
+DEFAULT_QUEUE = "default"
+# With "procrastinate_queue_v1#" before it, the queue's NOTIFY channel has Postgres's longest name.
+MAXIMUM_QUEUE_BYTES = 40
+MAXIMUM_KIND_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to enqueue: ``NewJob("charge", {"order": 7}, queue="billing")``.
+
+    Higher ``priority`` runs first. ``run_at`` is aware of its time zone; None is now. ``max_attempts``
+    and ``timeout`` of None leave them to the handler. Of jobs with one ``unique_key`` only one waits at a
+    time; of jobs with one ``lock_key`` only one runs at a time, in order. Raises :class:`InvalidInput` for
+    what no job can have.
+    """
+
+    kind: str
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    queue: str = DEFAULT_QUEUE
+    priority: int = 0
+    run_at: datetime | None = None
+    max_attempts: int | None = None
+    timeout: timedelta | None = None
+    unique_key: str | None = None
+    lock_key: str | None = None
+    batch_id: UUID | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < len(self.kind) <= MAXIMUM_KIND_LENGTH:
+            raise InvalidInput(f"A job's kind has 1 to {MAXIMUM_KIND_LENGTH} characters, got {self.kind!r}.")
+        if not 0 < len(self.queue.encode()) <= MAXIMUM_QUEUE_BYTES:
+            raise InvalidInput(
+                f"A queue's name has 1 to {MAXIMUM_QUEUE_BYTES} bytes, got {self.queue!r}.",
+                hint="It is part of a NOTIFY channel's name, which Postgres cuts at 63 bytes.",
+            )
+        if self.run_at is not None and self.run_at.tzinfo is None:
+            raise InvalidInput(
+                f"run_at must name its time zone, got {self.run_at.isoformat()}.",
+                hint="For example: datetime.now(UTC) + timedelta(minutes=5).",
+            )
+        if self.max_attempts is not None and self.max_attempts < 1:
+            raise InvalidInput(f"max_attempts is at least 1, got {self.max_attempts}.")
+        if self.timeout is not None and self.timeout.total_seconds() <= 0:
+            raise InvalidInput(f"timeout is longer than zero, got {self.timeout}.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job that a worker holds.
+
+    ``attempt`` counts from 1. ``lease`` grows with every claim and is the fence: a write that names an
+    older one is refused.
+    """
+
+    id: int
+    kind: str
+    queue: str
+    payload: dict[str, Any]
+    priority: int
+    attempt: int
+    max_attempts: int
+    lease: int
+    lock_key: str | None
+    batch_id: UUID | None
+    timeout_seconds: float | None
+    created_at: datetime
+    started_at: datetime

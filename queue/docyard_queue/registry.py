@@ -1,0 +1,154 @@
+"""The handlers that a worker can run, by the kind of job."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel
+
+from docyard_queue.backoff import Backoff
+from docyard_queue.errors import UnknownKind
+from docyard_queue.jobs import DEFAULT_QUEUE, NewJob
+from docyard_schema.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import timedelta
+
+
+Handler = Callable[..., Awaitable[Any] | Any]
+_Decorated = TypeVar("_Decorated", bound=Handler)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandlerSpec:
+    """A handler and the policy of its jobs.
+
+    ``retry`` gives exception classes their own backoff, or None for "never again"; the first class that
+    matches counts, in the order given.
+    """
+
+    kind: str
+    run: Handler
+    queue: str
+    max_attempts: int
+    timeout: timedelta | None
+    backoff: Backoff
+    retry: Mapping[type[BaseException], Backoff | None]
+    payload_model: type[BaseModel] | None
+    is_async: bool
+
+
+@dataclass(slots=True)
+class Registry:
+    """Kinds and their handlers. A worker claims only jobs whose kind is in its registry.
+
+    ::
+
+        registry = Registry()
+
+        @registry.handler("charge", queue="billing", max_attempts=5)
+        async def charge(attempt, payload): ...
+    """
+
+    _handlers: dict[str, HandlerSpec] = field(default_factory=dict)
+
+    def handler(
+        self,
+        kind: str,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        max_attempts: int = 20,
+        timeout: timedelta | None = None,
+        backoff: Backoff | None = None,
+        retry: Mapping[type[BaseException], Backoff | None] | None = None,
+        aliases: tuple[str, ...] = (),
+    ) -> Callable[[_Decorated], _Decorated]:
+        """Register a function ``(attempt, payload)``, async or sync, for jobs of ``kind``.
+
+        ``payload`` is a dict, or the pydantic model that the parameter is annotated with. A sync function
+        runs in a thread. ``aliases`` are former names of the kind, for jobs that still wait under them.
+        """
+
+        def register(function: _Decorated) -> _Decorated:
+            for name in (kind, *aliases):
+                if name in self._handlers:
+                    raise ConfigError(
+                        f"Two handlers are registered for the kind {name!r}.",
+                        hint="Give one of them another name, or merge the registries without overlap.",
+                    )
+                self._handlers[name] = HandlerSpec(
+                    kind=name,
+                    run=function,
+                    queue=queue,
+                    max_attempts=max_attempts,
+                    timeout=timeout,
+                    backoff=backoff or Backoff(),
+                    retry=dict(retry or {}),
+                    payload_model=_payload_model(function),
+                    is_async=inspect.iscoroutinefunction(function),
+                )
+            return function
+
+        return register
+
+    def job(self, kind: str, payload: Mapping[str, Any] | BaseModel | None = None, **options: Any) -> NewJob:
+        """A job of a registered kind, in its handler's queue unless ``options`` name another."""
+        spec = self[kind]
+        if isinstance(payload, BaseModel):
+            payload = payload.model_dump(mode="json")
+        return NewJob(kind, payload or {}, **({"queue": spec.queue} | options))
+
+    def include(self, other: Registry) -> Registry:
+        """Take another registry's handlers into this one; a kind in both is an error. Returns itself."""
+        both = self._handlers.keys() & other._handlers.keys()
+        if both:
+            raise ConfigError(f"Both registries have handlers for: {', '.join(sorted(both))}.")
+        self._handlers |= other._handlers
+        return self
+
+    def __getitem__(self, kind: str) -> HandlerSpec:
+        try:
+            return self._handlers[kind]
+        except KeyError:
+            raise UnknownKind(
+                f"No handler is registered for the kind {kind!r}.",
+                hint=f"Registered are: {', '.join(sorted(self._handlers)) or 'none'}.",
+            ) from None
+
+    def __contains__(self, kind: object) -> bool:
+        return kind in self._handlers
+
+    def __iter__(self) -> Iterator[HandlerSpec]:
+        return iter(self._handlers.values())
+
+    def __len__(self) -> int:
+        return len(self._handlers)
+
+
+def _payload_model(function: Handler) -> type[BaseModel] | None:
+    parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) < 2:
+        raise ConfigError(
+            f"The handler {function.__qualname__} takes {len(parameters)} argument(s): expected two, "
+            "the attempt and the payload.",
+            hint=f"async def {function.__name__}(attempt, payload): …",
+        )
+    annotation = parameters[1].annotation
+    if isinstance(annotation, str):
+        annotation = _resolve(annotation, function)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+def _resolve(annotation: str, function: Handler) -> Any:
+    # This one annotation alone: the other parameters' may name what only a type checker imports.
+    alone = SimpleNamespace(__annotations__={"payload": annotation})
+    try:
+        names = getattr(inspect.unwrap(function), "__globals__", {})
+        return get_type_hints(alone, globalns=names)["payload"]
+    except NameError:
+        return None

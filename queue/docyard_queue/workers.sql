@@ -1,0 +1,84 @@
+-- name: register
+INSERT INTO docyard.procrastinate_workers
+    (last_heartbeat, host, pid, process_scope, queues, heartbeat_seconds)
+VALUES (docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(queues)s, %(heartbeat)s)
+RETURNING id;
+
+-- name: beat
+-- Also the fallback for a lost notification: which of this worker's jobs somebody wants cancelled.
+WITH beaten AS (
+    UPDATE docyard.procrastinate_workers SET last_heartbeat = docyard.clock(), state = %(state)s
+    WHERE id = %(worker)s
+    RETURNING id
+)
+SELECT EXISTS (SELECT FROM beaten) AS known, ARRAY (
+    SELECT job.id FROM docyard.procrastinate_jobs AS job
+    WHERE job.worker_id = %(worker)s AND job.status = 'doing' AND job.abort_requested
+) AS cancelled;
+
+-- name: come_back
+-- Somebody took this worker for dead and removed its row; it lives, under the number it had.
+INSERT INTO docyard.procrastinate_workers
+    (id, last_heartbeat, host, pid, process_scope, queues, heartbeat_seconds)
+OVERRIDING SYSTEM VALUE
+VALUES (%(worker)s, docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(queues)s, %(heartbeat)s)
+ON CONFLICT (id) DO NOTHING;
+
+-- name: unregister
+DELETE FROM docyard.procrastinate_workers WHERE id = %(worker)s;
+
+-- name: neighbours
+SELECT id, pid FROM docyard.procrastinate_workers WHERE process_scope = %(scope)s AND id <> %(worker)s;
+
+-- name: rescue
+-- Jobs whose worker missed three heartbeats, or is known to be gone. The attempt was counted when they were
+-- claimed, so a job that kills its worker comes to an end. FOR UPDATE SKIP LOCKED: several rescuers share.
+WITH alive AS (
+    SELECT worker.id FROM docyard.procrastinate_workers AS worker
+    WHERE worker.id <> ALL (%(dead)s::bigint[])
+        AND worker.last_heartbeat
+            >= docyard.clock() - make_interval(secs => 3 * coalesce(worker.heartbeat_seconds, 10))
+), lost AS (
+    SELECT job.id, job.lease, job.attempts, job.worker_id, job.started_at, job.queueing_lock,
+        CASE WHEN job.abort_requested THEN 'aborted'
+            WHEN job.attempts >= coalesce(job.max_attempts, 20) THEN 'failed' ELSE 'todo' END AS next
+    FROM docyard.procrastinate_jobs AS job
+    WHERE job.status = 'doing' AND NOT EXISTS (SELECT FROM alive WHERE alive.id = job.worker_id)
+    ORDER BY job.id
+    LIMIT 1000
+    FOR UPDATE SKIP LOCKED
+), told AS (
+    INSERT INTO docyard.job_attempts
+        (job_id, lease, attempt, worker_id, started_at, outcome, error_class, error_message)
+    SELECT id, lease, attempts, worker_id, coalesce(started_at, docyard.clock()), 'crashed', NULL,
+        'the worker process ended or stopped answering'
+    FROM lost
+    ON CONFLICT (job_id, lease) DO NOTHING
+)
+UPDATE docyard.procrastinate_jobs AS job
+SET status = lost.next::docyard.procrastinate_job_status,
+    -- The first crash may be no fault of the job (a deploy, an evicted host): it runs again at once. The
+    -- wait doubles from the second on, up to five minutes, so a poisonous job cannot take workers down in a row.
+    scheduled_at = CASE WHEN lost.next = 'todo' AND lost.attempts > 1
+        THEN docyard.clock() + make_interval(secs => least(300, power(2, least(lost.attempts, 16))))
+        ELSE job.scheduled_at END,
+    finished_at = CASE WHEN lost.next <> 'todo' THEN docyard.clock() END,
+    abort_requested = false,
+    error_code = 'crashed',
+    error_message = 'the worker process ended or stopped answering',
+    queueing_lock = CASE WHEN lost.next = 'todo' AND EXISTS (
+        SELECT FROM docyard.procrastinate_jobs AS sibling
+        WHERE sibling.queueing_lock = lost.queueing_lock AND sibling.status = 'todo'
+    ) THEN NULL ELSE job.queueing_lock END,
+    worker_id = CASE WHEN lost.next <> 'todo' THEN job.worker_id END
+FROM lost WHERE job.id = lost.id
+RETURNING job.id, job.task_name, job.attempts, job.status = 'failed' AS dead;
+
+-- name: forget_gone
+-- Rows of workers that are gone and hold nothing any more.
+DELETE FROM docyard.procrastinate_workers AS worker
+WHERE (worker.id = ANY (%(dead)s::bigint[]) OR worker.last_heartbeat
+        < docyard.clock() - make_interval(secs => 3 * coalesce(worker.heartbeat_seconds, 10)))
+    AND NOT EXISTS (
+        SELECT FROM docyard.procrastinate_jobs AS job WHERE job.worker_id = worker.id AND job.status = 'doing'
+    );

@@ -1,0 +1,75 @@
+"""The pool of connections: made from settings, and asked why it has none to give."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, TypeAlias
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg_pool import AsyncConnectionPool
+
+from docyard_schema.connection_failure import unavailable
+from docyard_schema.errors import ConfigError, DatabaseError, PoolExhausted
+from docyard_schema.settings import DatabaseSettings
+
+Connection: TypeAlias = psycopg.AsyncConnection[Any]
+Pool: TypeAlias = AsyncConnectionPool[Connection]
+
+# Arguments of psycopg's connect that libpq does not know.
+_NOT_LIBPQS = {"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"}
+
+
+def make_pool(arguments: dict[str, Any], settings: DatabaseSettings) -> Pool:
+    """A pool that is not open yet. Raises :class:`ConfigError` when its sizes contradict each other."""
+    if settings.pool_min_size > settings.pool_max_size:
+        raise ConfigError(
+            f"pool_min_size ({settings.pool_min_size}) is above pool_max_size ({settings.pool_max_size}).",
+            hint="Raise DOCYARD_POOL_MAX_SIZE or lower DOCYARD_POOL_MIN_SIZE.",
+        )
+    return AsyncConnectionPool(
+        kwargs=arguments,
+        min_size=settings.pool_min_size,
+        max_size=settings.pool_max_size,
+        timeout=settings.pool_acquire_seconds,
+        max_idle=settings.pool_idle_seconds,
+        max_lifetime=settings.pool_lifetime_seconds,
+        # After a restart of the server the pool is full of dead connections; a caller shall not meet one.
+        check=AsyncConnectionPool.check_connection,
+        open=False,
+        name="docyard",
+    )
+
+
+async def connection_string(pool: Pool) -> str:
+    """What the pool's connections are opened with, for one beside it."""
+    conninfo: Any = pool.conninfo
+    options: Any = pool.kwargs
+    # A pool takes functions for both, so that passwords can change.
+    if callable(conninfo):
+        conninfo = conninfo()
+        conninfo = await conninfo if inspect.isawaitable(conninfo) else conninfo
+    if callable(options):
+        options = options()
+        options = await options if inspect.isawaitable(options) else options
+    known = {name: value for name, value in (options or {}).items() if name not in _NOT_LIBPQS}
+    return make_conninfo(conninfo, **known)
+
+
+async def why_none(pool: Pool, waited_seconds: float) -> DatabaseError:
+    """Why no connection came within the time: all are in use, or the server is out of reach.
+
+    A pool tells both with the same words, for it goes on trying; one plain attempt beside it tells them
+    apart.
+    """
+    url = await connection_string(pool)
+    try:
+        async with await psycopg.AsyncConnection.connect(url, connect_timeout=2):
+            pass
+    except psycopg.OperationalError as error:
+        return unavailable(error, url)
+    return PoolExhausted(
+        f"All {pool.max_size} connections were in use for {waited_seconds:g} s.",
+        hint="Raise DOCYARD_POOL_MAX_SIZE, or look for transactions that stay open: docyard doctor.",
+        operation="acquire",
+    )

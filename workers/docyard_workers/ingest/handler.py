@@ -1,0 +1,118 @@
+"""The ``ingest`` job: from a source to a stored document, its chunks, and the ``embed`` job that follows.
+
+source → bytes → hash (unchanged: done) → text and chunks in a child process → one transaction that writes
+the version and the chunks, enqueues ``embed`` and completes the job.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from docyard_queue import Attempt, Done, NewJob
+from docyard_schema import DocumentRepository, NewDocument
+from docyard_schema.documents import identify
+from docyard_workers.ingest.original import exact_text
+from docyard_workers.ingest.sources import SourceBytes, read_source
+from docyard_workers.ingest.text_search_language import text_search_language
+
+if TYPE_CHECKING:
+    from docyard_queue import Registry
+    from docyard_schema import Database, Stored
+    from docyard_workers.ingest.isolation import ChildPool
+    from docyard_workers.ingest.preparation import ChunkOptions, ParsedAndChunked
+
+QUEUE = "ingest"
+KIND = "ingest"
+# Part of every stored version: raise it when parsing or chunking changes what comes out, and the next
+# ingest of the same bytes does its work again.
+PIPELINE = "1"
+
+
+class IngestPayload(BaseModel):
+    """What an ``ingest`` job is told: a path or URI, and the collection it goes into.
+
+    ``tags`` and ``metadata`` are the producer's own, kept beside what the file says of itself.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    source: str = Field(min_length=1)
+    collection: str = Field("default", min_length=1)
+    tags: list[str] = Field(default_factory=list)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class Ingest:
+    """Handles ``ingest`` jobs with a pool of parser processes."""
+
+    def __init__(
+        self, database: Database, parsers: ChildPool, chunking: ChunkOptions, max_bytes: int
+    ) -> None:
+        self._documents = DocumentRepository(database)
+        self._parsers = parsers
+        self._chunking = chunking
+        self._max_bytes = max_bytes
+        self._pipeline = f"{PIPELINE}/{chunking.size}/{chunking.overlap}"
+
+    def register(self, registry: Registry) -> None:
+        """Add the handler to a registry."""
+        registry.handler(KIND, queue=QUEUE, max_attempts=5)(self.run)
+
+    async def run(self, attempt: Attempt, payload: IngestPayload) -> Done | None:
+        """Ingest one source; the job's result says what became of it."""
+        source = await asyncio.to_thread(read_source, payload.source, self._max_bytes)
+        sha256 = hashlib.sha256(source.data).digest()
+        stored = await self._documents.current(payload.collection, source.uri)
+        if stored == (sha256, self._pipeline):
+            return Done({"status": "unchanged"})
+        parsed = await self._parsers.parse(source.data, None, source.name, self._chunking)
+        document = self._document(payload, source, sha256, parsed)
+        language = text_search_language(parsed.document.language)
+        chunks = identify(((chunk.heading_path, chunk.text) for chunk in parsed.chunks), language=language)
+        result: dict[str, Any] = {"status": "created" if stored is None else "updated", "chunks": len(chunks)}
+        async with attempt.commit(result) as connection:
+            written = await self._documents.store(document, chunks, connection=connection)
+            if written.added:
+                job = embed_job(written, attempt)
+                await attempt.enqueue(job, connection=connection)
+        return None
+
+    def _document(
+        self, payload: IngestPayload, source: SourceBytes, sha256: bytes, parsed: ParsedAndChunked
+    ) -> NewDocument:
+        raw, encoding = exact_text(source.data, parsed.media_type)
+        metadata: dict[str, Any] = dict(parsed.document.metadata) | payload.metadata
+        metadata |= {"size": len(source.data)}
+        if encoding is not None:
+            metadata["encoding"] = encoding
+        if source.modified_at is not None:
+            metadata["modified_at"] = source.modified_at.isoformat()
+        if parsed.document.warnings:
+            metadata["warnings"] = list(parsed.document.warnings)
+        return NewDocument(
+            kind="file",
+            collection=payload.collection,
+            source_uri=source.uri,
+            title=parsed.document.title,
+            raw=raw,
+            media_type=parsed.media_type,
+            sha256=sha256,
+            pipeline_version=self._pipeline,
+            tags=payload.tags,
+            metadata=metadata,
+        )
+
+
+def embed_job(written: Stored, attempt: Attempt) -> NewJob:
+    """The job that gives a document's new chunks their vectors, in the batch of the job that made them."""
+    return NewJob(
+        "embed",
+        {"document_id": str(written.document_id)},
+        queue="embed",
+        priority=attempt.job.priority,
+        batch_id=attempt.job.batch_id,
+    )

@@ -1,0 +1,55 @@
+"""Everything that docyard's own jobs need, opened and closed together, and the registry of their handlers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from docyard_queue import Registry
+from docyard_workers.embed.handler import Embed
+from docyard_workers.embed.providers import EmbeddingConfig, EmbeddingProvider, choose_provider
+from docyard_workers.ingest.handler import Ingest
+from docyard_workers.ingest.isolation import DEADLINE, ChildPool
+from docyard_workers.ingest.preparation import ChunkOptions
+from docyard_workers.ingest.sources import MAX_BYTES
+
+if TYPE_CHECKING:
+    from datetime import timedelta
+
+    from docyard_schema import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineOptions:
+    """Values of the pipeline: how to embed, how to cut, how many parser processes (None: one per core)."""
+
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    chunking: ChunkOptions = field(default_factory=ChunkOptions)
+    max_bytes: int = MAX_BYTES
+    parser_processes: int | None = None
+    parser_deadline: timedelta = DEADLINE
+
+
+class Pipeline:
+    """Parsers and provider of one process, and the handlers that use them: ``ingest`` and ``embed``."""
+
+    def __init__(self, database: Database, options: PipelineOptions | None = None) -> None:
+        options = options or PipelineOptions()
+        self.provider: EmbeddingProvider = choose_provider(options.embedding)
+        self._parsers = ChildPool(options.parser_processes, deadline=options.parser_deadline)
+        self.embed = Embed(database, self.provider)
+        self.ingest = Ingest(database, self._parsers, options.chunking, options.max_bytes)
+
+    def registry(self, own: Registry | None = None) -> Registry:
+        """docyard's handlers, and those of an application beside them."""
+        registry = Registry()
+        self.ingest.register(registry)
+        self.embed.register(registry)
+        return registry.include(own) if own is not None else registry
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._parsers.close()
+        await self.provider.aclose()
