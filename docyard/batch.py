@@ -37,6 +37,15 @@ class IngestSummary:
     """The first dead jobs as (job id, source, error code, message)."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KindProgress:
+    """How far a batch's jobs of one kind are; ``ended`` includes the ``dead`` and the cancelled ones."""
+
+    total: int = 0
+    ended: int = 0
+    dead: int = 0
+
+
 class Batch:
     """A batch in the database: its ``id``, how many files were found and which were ``refused``, and why."""
 
@@ -49,6 +58,15 @@ class Batch:
     async def progress(self) -> BatchProgress:
         """How far it is, now."""
         return await batch_progress(self._database, self.id)
+
+    async def kinds(self) -> dict[str, KindProgress]:
+        """How far each of its kinds of jobs is, now: ``ingest`` reads files, ``embed`` makes vectors."""
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(self._database.sql(_statements.kinds), {"batch": self.id})
+            return {
+                kind: KindProgress(total=total, ended=ended, dead=dead)
+                for kind, total, ended, dead in await cursor.fetchall()
+            }
 
     async def done(
         self,

@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from docyard_schema import ConfigError, DatabaseSettings
-from docyard_workers.embed.providers import EmbeddingConfig
-from docyard_workers.ingest.preparation import ChunkOptions
-from docyard_workers.pipeline import PipelineOptions
-from docyard_workers.process import WorkerOptions
+from docyard_schema.errors import ConfigError
+from docyard_schema.settings import DatabaseSettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from docyard_workers.pipeline import PipelineOptions
+    from docyard_workers.process import WorkerOptions
 
 FILE = "docyard.toml"
 PREFIX = "DOCYARD_"
@@ -87,6 +87,10 @@ class Settings(DatabaseSettings):
 
     def pipeline_options(self) -> PipelineOptions:
         """The values that the pipeline takes."""
+        from docyard_workers.embed.providers import EmbeddingConfig
+        from docyard_workers.ingest.preparation import ChunkOptions
+        from docyard_workers.pipeline import PipelineOptions
+
         return PipelineOptions(
             embedding=EmbeddingConfig(
                 provider=self.embedding_provider,
@@ -105,6 +109,8 @@ class Settings(DatabaseSettings):
 
     def worker_options(self, **changes: Any) -> WorkerOptions:
         """The values that a worker takes; ``changes`` are a command's own."""
+        from docyard_workers.process import WorkerOptions
+
         values: dict[str, Any] = {
             "concurrency": self.worker_concurrency,
             "heartbeat_seconds": self.heartbeat_seconds,
@@ -127,6 +133,16 @@ def load_settings(
     ``overrides`` are a command line's and win. Raises :class:`ConfigError` naming the setting, where it
     came from, what was expected and what came.
     """
+    return settings_and_origins(file=file, environment=environment, **overrides)[0]
+
+
+def settings_and_origins(
+    *,
+    file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    **overrides: Any,
+) -> tuple[Settings, dict[str, str]]:
+    """As :func:`load_settings`, and where each came from that is not its default: name → origin."""
     environment = os.environ if environment is None else environment
     path = file if file is not None else Path(FILE)
     found: dict[str, tuple[Any, str]] = {}
@@ -138,9 +154,10 @@ def load_settings(
     found |= {name: (value, "the command line") for name, value in overrides.items() if value is not None}
     _refuse_unknown(found)
     try:
-        return Settings(**{_field_of(name): value for name, (value, _) in found.items()})
+        settings = Settings(**{_field_of(name): value for name, (value, _) in found.items()})
     except ValidationError as error:
         raise _unusable(error, found) from None
+    return settings, {name: origin for name, (_, origin) in found.items()}
 
 
 def setting_names() -> dict[str, str]:

@@ -26,7 +26,7 @@ _REASONS = (
     _Reason(
         r"password authentication failed|no password supplied|password cannot be empty|SCRAM",
         "the server did not accept the user or password",
-        "Check user and password in DOCYARD_DATABASE_URL, or in the password file that libpq reads (~/.pgpass).",
+        "Check user and password in DOCYARD_DATABASE_URL, or in libpq's password file (~/.pgpass).",
     ),
     _Reason(
         r'database "(?P<name>[^"]*)" does not exist',
@@ -42,7 +42,7 @@ _REASONS = (
     _Reason(
         r'role "(?P<name>[^"]*)" is not permitted to log in',
         "the user may not log in",
-        "Let a superuser run: ALTER ROLE \"{name}\" LOGIN   or name another user in DOCYARD_DATABASE_URL.",
+        'Let a superuser run: ALTER ROLE "{name}" LOGIN   or name another user in DOCYARD_DATABASE_URL.',
     ),
     _Reason(
         r'permission denied for database "(?P<name>[^"]*)"',
@@ -62,7 +62,7 @@ _REASONS = (
     _Reason(
         r"\w+ authentication failed for user",
         "the server did not accept the user",
-        "Check the user in DOCYARD_DATABASE_URL and the server's pg_hba.conf: it does not ask for a password here.",
+        "Check the user in DOCYARD_DATABASE_URL and the server's pg_hba.conf: no password is asked for here.",
     ),
     _Reason(
         r"certificate|SSL error|SSL connection|channel binding",
@@ -104,7 +104,8 @@ _REASONS = (
         "Check the mode of the socket's folder, or connect over TCP (host=localhost).",
     ),
     _Reason(
-        r"refused|No such file or directory|timeout|timed out|unreachable|No route|closed the connection|reset by",
+        r"refused|No such file or directory|timeout|timed out|unreachable|No route|closed the connection"
+        r"|reset by",
         "no server answers there",
         "Start the server (pg_isready -h HOST -p PORT asks for it), or check host and port in "
         "DOCYARD_DATABASE_URL. Without a URL docyard uses its embedded database.",

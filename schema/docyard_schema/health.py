@@ -59,7 +59,9 @@ async def _look(pool: Pool) -> tuple[HealthStatus, str]:
     try:
         async with pool.connection(timeout=_ACQUIRE_SECONDS) as connection:
             cursor = connection.cursor(row_factory=tuple_row)
-            await cursor.execute("SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'")
+            await cursor.execute(
+                "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
+            )
             row = await cursor.fetchone()
     except PoolClosed:
         return HealthStatus.UNAVAILABLE, "the database is closed"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
 from psycopg.conninfo import make_conninfo
@@ -11,7 +11,9 @@ from psycopg_pool import AsyncConnectionPool
 
 from docyard_schema.connection_failure import unavailable
 from docyard_schema.errors import ConfigError, DatabaseError, PoolExhausted
-from docyard_schema.settings import DatabaseSettings
+
+if TYPE_CHECKING:
+    from docyard_schema.settings import DatabaseSettings
 
 Connection: TypeAlias = psycopg.AsyncConnection[Any]
 Pool: TypeAlias = AsyncConnectionPool[Connection]

@@ -65,7 +65,9 @@ def parse_statements(text: str, source: str = "") -> dict[str, str]:
         if name in found:
             raise ValueError(f"{source}: two statements are named {name!r}")
         if bool(name) != bool(statement):
-            raise ValueError(f"{source}: {f'{name!r} has no statement' if name else 'SQL before the first name'}")
+            raise ValueError(
+                f"{source}: {f'{name!r} has no statement' if name else 'SQL before the first name'}"
+            )
         if name:
             found[name] = statement
     return found

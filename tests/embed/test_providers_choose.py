@@ -39,7 +39,8 @@ def test_the_provider_is_said_or_seen(
         ({"provider": "openai"}, {}, "OPENAI_API_KEY"),
         ({"provider": "cohere"}, {}, "openai or wordllama"),
         ({"provider": "wordllama", "dimension": 512}, {}, "64, 128 or 256"),
-        ({"provider": "wordllama", "model": "text-embedding-3-small"}, KEY, "l2_supercat"),
+        ({"provider": "wordllama", "model": "text-embedding-3-small"}, KEY, "wordllama-64, "),
+        ({"provider": "wordllama", "model": "wordllama-64", "dimension": 256}, {}, "64 dimensions"),
         ({"provider": "wordllama", "base_url": "http://localhost/v1"}, {}, "no base URL"),
         ({"dimension": 0}, {}, "at least 1"),
         ({"dimension": 2000}, KEY, "up to 1536"),
@@ -74,6 +75,22 @@ def test_known_models_need_no_questions(model, dimension, price) -> None:
     assert provider.model.name == (model or "text-embedding-3-small")
     assert provider.model.dimension == dimension
     assert provider.limits.price_per_million_tokens == Decimal(price)
+
+
+@pytest.mark.parametrize(
+    ("settings", "environment", "name", "dimension"),
+    [
+        ({}, {}, "wordllama-256", 256),
+        ({"dimension": 64}, {}, "wordllama-64", 64),
+        ({"model": "wordllama-128"}, {}, "wordllama-128", 128),
+        ({"dimension": 256}, KEY, "text-embedding-3-small-256", 256),
+        ({"dimension": 1536}, KEY, "text-embedding-3-small", 1536),
+        ({"dimension": 384, "model": "own"}, LOCAL, "own", 384),
+    ],
+)
+def test_a_models_name_tells_dimensions_apart(settings, environment, name, dimension) -> None:
+    model = choose_provider(EmbeddingConfig(**settings), environment).model
+    assert (model.name, model.dimension) == (name, dimension)
 
 
 def test_limits_and_price_can_be_said() -> None:

@@ -13,11 +13,13 @@ import pytest
 from ingest import misbehaving
 
 from docyard_schema.errors import InvalidInput
+from docyard_workers.ingest import child_process
 from docyard_workers.ingest.errors import (
     ParseFailed,
     ParserCrashed,
     ParserMemory,
     ParseTimeout,
+    PoolClosed,
     SourceMissing,
     UnsupportedMedia,
 )
@@ -167,8 +169,18 @@ async def test_close_ends_calls_in_flight_and_may_be_called_twice():
     await pool.close()
     with pytest.raises(ParserCrashed):
         await task
-    with pytest.raises(RuntimeError, match="closed"):
-        await pool.run(len, b"")
+    with pytest.raises(PoolClosed):
+        await pool.parse(b"", None, "a.md")
+
+
+async def test_a_child_that_cannot_start_says_why(monkeypatch):
+    monkeypatch.setattr(child_process, "_BOOT", "raise ImportError('no module named thing')")
+    async with ChildPool(1) as pool:
+        with pytest.raises(ParserCrashed, match="no module named thing"):
+            await pool.run(len, b"")
+        monkeypatch.setattr(sys, "executable", "/no/such/python")
+        with pytest.raises(ParserCrashed, match="could be started"):
+            await pool.run(len, b"")
 
 
 def test_nonsense_is_refused():

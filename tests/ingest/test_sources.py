@@ -64,7 +64,12 @@ def test_what_is_no_file_is_refused_without_waiting(tmp_path):
         finally:
             os.chdir(here)
             os.close(here)
-        for name, said in (("fifo", "FIFO"), ("socket", "cannot be read|socket"), (".", "folder"), ("/dev/zero", "device")):
+        for name, said in (
+            ("fifo", "FIFO"),
+            ("socket", "cannot be read|socket"),
+            (".", "folder"),
+            ("/dev/zero", "device"),
+        ):
             with pytest.raises(SourceUnreadable, match=said):
                 read_source(tmp_path / name)
 

@@ -1,6 +1,8 @@
 """Finding files: what is taken, what is passed over, what is refused and why."""
 
 import os
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,8 +55,9 @@ def test_a_relative_path_becomes_absolute(tmp_path, monkeypatch):
 
 def test_habits_are_passed_over_in_silence(tmp_path):
     make(
-        tmp_path, ".env", ".git/config.txt", ".github/a.md", "node_modules/x/README.md", "venv/a.py", "a.pyc", "a.md~",
-        "__pycache__/a.py", "x.egg-info/PKG-INFO", ".a.md.swp", ".docyard/a.txt", ".DS_Store", "kept.md",
+        tmp_path, ".env", ".git/config.txt", ".github/a.md", "node_modules/x/README.md", "venv/a.py", "a.pyc",
+        "a.md~", "__pycache__/a.py", "x.egg-info/PKG-INFO",
+        ".a.md.swp", ".docyard/a.txt", ".DS_Store", "kept.md",
     )  # fmt: skip
     assert taken(tmp_path) == ["kept.md"]
     assert refused(tmp_path) == {}
@@ -112,6 +115,8 @@ def test_malformed_globs_are_refused_before_the_first_file(tmp_path, option):
         find_files([tmp_path], **{option: ["!"]})
     with pytest.raises(InvalidInput, match="one string"):
         find_files([tmp_path], **{option: "*.md"})
+    with pytest.raises(InvalidInput, match="one string"):
+        find_files(str(tmp_path))
 
 
 def test_what_cannot_be_ingested_is_refused_with_its_code(tmp_path):
@@ -120,6 +125,7 @@ def test_what_cannot_be_ingested_is_refused_with_its_code(tmp_path):
     os.mkfifo(tmp_path / "pipe.txt")
     (tmp_path / "dangling.md").symlink_to("nowhere")
     (tmp_path / "self.md").symlink_to("self.md")
+    assert [item.code for item in find_files(["a\0b"])] == ["not_found"]
     assert refused(tmp_path, tmp_path, tmp_path / "gone", max_bytes=10) == {
         "picture.png": "unsupported",
         "noextension": "unsupported",
@@ -171,17 +177,13 @@ def test_names_of_any_bytes_pass(tmp_path):
 
 
 def test_a_deep_tree_needs_no_deep_stack(tmp_path):
-    here = os.open(".", os.O_RDONLY)
+    deepest = tmp_path / "root" / "/".join("d" * sys.getrecursionlimit())
     try:
-        os.chdir(tmp_path)
-        for _ in range(1200):
-            os.mkdir("d")
-            os.chdir("d")
-        Path("a.md").touch()
-    finally:
-        os.fchdir(here)
-        os.close(here)
-    assert len(taken(tmp_path)) == 1
+        subprocess.run(["mkdir", "-p", deepest], check=True)
+        (deepest / "a.md").touch()
+        assert len(taken(tmp_path)) == 1
+    finally:  # pytest's own cleaning needs a deep stack
+        subprocess.run(["rm", "-rf", tmp_path / "root"], check=True)
 
 
 def test_the_walk_streams(tmp_path):

@@ -25,27 +25,31 @@ def embedding_input(heading_path: Sequence[str], text: str) -> str:
 
 
 def content_hash(heading_path: Sequence[str], text: str) -> bytes:
-    """sha256 of :func:`embedding_input` in UTF-8: 32 bytes."""
-    return hashlib.sha256(embedding_input(heading_path, text).encode()).digest()
+    """sha256 of the headings and the text: 32 bytes.
+
+    NUL parts them, which neither can contain, so that "A" above "B" is not the passage "A\\n\\nB": an edit
+    that makes a line a heading makes another chunk. Equal hash, equal :func:`embedding_input`, equal vector.
+    """
+    return hashlib.sha256("\x00".join([*heading_path, text]).encode()).digest()
 
 
-def identify(
-    pieces: Iterable[tuple[Sequence[str], str]], *, language: str = "english"
-) -> list[NewChunk]:
+def identify(pieces: Iterable[tuple[Sequence[str], str]], *, language: str = "english") -> list[NewChunk]:
     """Chunks from (heading path, text) pairs in their order of reading, identity and ordinal included.
 
     The token count is estimated as bytes / 4, rounded up; providers report the true one.
     """
     seen: Counter[bytes] = Counter()
     chunks = []
-    for ordinal, (heading_path, text) in enumerate(pieces):
+    for ordinal, (headings, text) in enumerate(pieces):
+        # The separator that a path travels to the database with.
+        heading_path = tuple(heading.replace("\x1f", " ") for heading in headings)
         identity = content_hash(heading_path, text)
         chunks.append(
             NewChunk(
                 ordinal=ordinal,
                 occurrence=seen[identity],
                 text=text,
-                heading_path=tuple(heading_path),
+                heading_path=heading_path,
                 content_hash=identity,
                 token_count=-(-len(embedding_input(heading_path, text).encode()) // 4),
                 language=language,

@@ -43,17 +43,16 @@ async def replace_chunks(
                 "hashes": [chunk.content_hash for chunk in chunks],
                 "occurrences": [chunk.occurrence for chunk in chunks],
                 "ordinals": [chunk.ordinal for chunk in chunks],
+                "languages": [chunk.language for chunk in chunks],
             },
         )
         row = await cursor.fetchone()
         if row is not None:
-            removed, ordinals = row
+            removed, ordinals, relanguaged = row
             wanted = set(ordinals)
             added = [chunk for chunk in chunks if chunk.ordinal in wanted]
-        if retitled and len(added) < len(chunks):
-            await connection.execute(
-                namespace.sql(_statements.retitle), {"document_id": document_id, "title": title}
-            )
+            if (retitled or relanguaged) and len(added) < len(chunks):
+                await lex_again(connection, namespace, document_id, title)
     for start in range(0, len(added), _ROWS_PER_STATEMENT):
         rows = added[start : start + _ROWS_PER_STATEMENT]
         await connection.execute(
@@ -71,3 +70,12 @@ async def replace_chunks(
             },
         )
     return len(added), removed
+
+
+async def lex_again(
+    connection: psycopg.AsyncConnection[Any], namespace: Namespace, document_id: UUID, title: str | None
+) -> None:
+    """Compute the lexemes of a document's stored chunks anew, for a title or language that changed."""
+    await connection.execute(
+        namespace.sql(_statements.lex_again), {"document_id": document_id, "title": title}
+    )

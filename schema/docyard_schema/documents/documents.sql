@@ -15,13 +15,18 @@ WITH held AS (
         (id, kind, collection, source_uri, title, owner_id, visibility, tags, metadata, expires_at)
     VALUES (%(id)s, %(kind)s, %(collection)s, %(source_uri)s, %(title)s, %(owner_id)s, %(visibility)s,
         %(tags)s, %(metadata)s, %(expires_at)s)
-    ON CONFLICT (collection, source_uri) DO UPDATE SET deleted_at = NULL
+    ON CONFLICT (collection, source_uri) DO UPDATE SET deleted_at = NULL,
+        updated_at = CASE WHEN document.deleted_at IS NULL THEN document.updated_at ELSE docyard.clock() END
     RETURNING document.id, document.current_version, document.title
 )
 SELECT held.id, held.current_version, held.title, version.sha256, version.pipeline_version
 FROM held
 LEFT JOIN docyard.document_versions AS version
     ON version.document_id = held.id AND version.version = held.current_version;
+
+-- name: processed
+SELECT sha256, pipeline_version FROM docyard.document_versions
+WHERE document_id = %(id)s AND version = %(version)s;
 
 -- name: advance
 -- The new version and the pointer to it in one statement. previous_version is what "hold" saw under its
@@ -36,6 +41,14 @@ UPDATE docyard.documents
 SET current_version = %(version)s, kind = %(kind)s, title = %(title)s, tags = %(tags)s,
     metadata = %(metadata)s, expires_at = %(expires_at)s, updated_at = docyard.clock()
 WHERE id = %(id)s;
+
+-- name: amend
+-- The same bytes under another title or with other tags: no version, and no write where nothing differs.
+UPDATE docyard.documents
+SET kind = %(kind)s, title = %(title)s, tags = %(tags)s, metadata = %(metadata)s,
+    expires_at = %(expires_at)s, updated_at = docyard.clock()
+WHERE id = %(id)s AND (kind, title, tags, metadata, expires_at) IS DISTINCT FROM
+    (%(kind)s::text, %(title)s::text, %(tags)s::text[], %(metadata)s::jsonb, %(expires_at)s::timestamptz);
 
 -- name: get
 SELECT id, kind, collection, source_uri, title, current_version, owner_id, visibility, shared_with_groups,

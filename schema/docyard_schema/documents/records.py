@@ -107,7 +107,7 @@ class Stored:
     """What storing a document did.
 
     ``version`` is the current version afterwards; ``changed`` is False when the same bytes and pipeline
-    were there already, and nothing was written. The counts are of chunks.
+    were there already, and neither version nor chunk was written. The counts are of chunks.
     """
 
     document_id: UUID

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from psycopg.rows import class_row
-from psycopg.types.json import Jsonb
 
-from docyard_schema.documents.chunk_store import replace_chunks
 from docyard_schema.documents.records import Chunk, Document, DocumentVersion, NewChunk, NewDocument, Stored
+from docyard_schema.documents.storing import store_document
+from docyard_schema.documents.validity import check_document
 from docyard_schema.errors import Conflict, InvalidInput, NotFound
-from docyard_schema.identifiers import new_id
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
+    import builtins
     from collections.abc import Sequence
     from uuid import UUID
 
@@ -54,67 +55,22 @@ class DocumentRepository:
     ) -> Stored:
         """Write a new version with its chunks, or find that the same bytes are there already.
 
-        The document is found by collection and source URI, or made; a removed one is restored.
-        ``replaces`` demands that the current version is that one, else :class:`Conflict` tells the
-        current one. Atomic: a transaction of its own, or a savepoint in the caller's.
+        The document is found by collection and source URI, or made; a removed one is restored. The same
+        bytes with another title, other tags or metadata change those and make no version; owner and
+        visibility stay as they were first stored. ``replaces`` demands that the current version is that
+        one, else :class:`Conflict` tells the current one. :class:`InvalidInput` names what Postgres cannot
+        store (NUL, half characters). Atomic: a transaction of its own, or a savepoint in the caller's.
         """
-        _check(document)
-        async with self._database.transaction(connection) as opened:
-            values: dict[str, Any] = {
-                "id": new_id(),
-                "version": new_id(),
-                "kind": document.kind,
-                "collection": document.collection,
-                "source_uri": document.source_uri,
-                "title": document.title,
-                "owner_id": document.owner_id,
-                "visibility": document.visibility,
-                "tags": list(document.tags),
-                "metadata": Jsonb(dict(document.metadata)),
-                "expires_at": document.expires_at,
-                "raw": document.raw,
-                "contents": None if document.contents is None else Jsonb(dict(document.contents)),
-                "media_type": document.media_type,
-                "sha256": document.sha256,
-                "pipeline_version": document.pipeline_version,
-            }
-            cursor = await opened.execute(self._database.sql(_statements.hold), values)
-            row = await cursor.fetchone()
-            assert row is not None  # noqa: S101 - an upsert returns its row
-            document_id, previous, old_title, sha256, pipeline = row
-            if previous is not None and sha256 is None:
-                # It waited for another writer, whose version its snapshot is too old to see.
-                version = await self.version(document_id, previous, connection=opened)
-                if version is not None:
-                    sha256, pipeline = version.sha256, version.pipeline_version
-            if replaces is not None and replaces != previous:
-                raise Conflict(
-                    f"Document {document_id} is at version {previous}, not at {replaces}.",
-                    hint="Read it again, then store on top of the current version.",
-                    operation="store",
-                    current_version=previous,
-                )
-            if (sha256, pipeline) == (document.sha256, document.pipeline_version):
-                return Stored(document_id=document_id, version=previous, changed=False, kept=len(chunks))
-            values |= {"id": document_id, "previous": previous}
-            await opened.execute(self._database.sql(_statements.advance), values)
-            added, removed = await replace_chunks(
-                opened,
-                self._database.namespace,
-                document_id,
-                document.title,
-                chunks,
-                is_new=previous is None,
-                retitled=old_title != document.title,
-            )
-        return Stored(
-            document_id=document_id,
-            version=values["version"],
-            changed=True,
-            added=added,
-            removed=removed,
-            kept=len(chunks) - added,
-        )
+        check_document(document, chunks)
+        try:
+            async with self._database.transaction(connection) as opened:
+                return await store_document(opened, self._database.namespace, document, chunks, replaces)
+        except (psycopg.errors.SerializationFailure, psycopg.errors.UniqueViolation) as error:
+            raise Conflict(
+                f"Another writer changed {document.source_uri!r} first: {error.diag.message_primary}",
+                hint="Begin the transaction again.",
+                operation="store",
+            ) from error
 
     async def get(self, document_id: UUID, *, connection: Connection | None = None) -> Document | None:
         """The document, or None when there is none or it was removed."""
@@ -136,7 +92,7 @@ class DocumentRepository:
         limit: int = 100,
         offset: int = 0,
         connection: Connection | None = None,
-    ) -> list[Document]:
+    ) -> builtins.list[Document]:
         """Documents, newest first, in a fixed order; None for ``kind`` or ``collection`` means any."""
         if limit < 0 or offset < 0:
             raise InvalidInput(f"limit and offset are zero or more; got {limit} and {offset}.")
@@ -159,14 +115,16 @@ class DocumentRepository:
 
     async def versions(
         self, document_id: UUID, *, connection: Connection | None = None
-    ) -> list[DocumentVersion]:
+    ) -> builtins.list[DocumentVersion]:
         """All versions of a document, removed or not, oldest first."""
         async with self._database.connection(connection) as opened, opened.cursor() as cursor:
             cursor.row_factory = class_row(DocumentVersion)
             await cursor.execute(self._database.sql(_statements.list_versions), {"id": document_id})
             return await cursor.fetchall()
 
-    async def chunks(self, document_id: UUID, *, connection: Connection | None = None) -> list[Chunk]:
+    async def chunks(
+        self, document_id: UUID, *, connection: Connection | None = None
+    ) -> builtins.list[Chunk]:
         """The passages of the current version in their order of reading."""
         async with self._database.connection(connection) as opened, opened.cursor() as cursor:
             cursor.row_factory = class_row(Chunk)
@@ -213,23 +171,3 @@ class DocumentRepository:
         if found is None:
             raise NotFound(f"There is no document {document_id} to {operation}.", operation=operation)
         return found
-
-
-def _check(document: NewDocument) -> None:
-    for name in ("kind", "collection", "source_uri"):
-        if not getattr(document, name):
-            raise InvalidInput(f"A document needs a {name}; got an empty one.", operation="store")
-    for name in ("raw", "title", "source_uri"):
-        text = getattr(document, name)
-        if text and "\x00" in text:
-            raise InvalidInput(
-                f"The {name} of {document.source_uri!r} contains a NUL character, which Postgres cannot store.",
-                hint="Remove it, or store the bytes as a binary original (raw=None).",
-                operation="store",
-            )
-    if len(document.sha256) != 32:
-        raise InvalidInput(
-            f"sha256 is 32 bytes, got {len(document.sha256)}.",
-            hint="Use hashlib.sha256(data).digest().",
-            operation="store",
-        )

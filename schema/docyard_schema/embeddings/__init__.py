@@ -2,7 +2,8 @@
 
 from docyard_schema.embeddings.models import EmbeddingModel, ModelIdentity, ModelRepository
 from docyard_schema.embeddings.vector_index import build_index, index_is_due
-from docyard_schema.embeddings.vectors import NewVector, PendingChunk, VectorRepository, vector_literal
+from docyard_schema.embeddings.vector_text import vector_literal
+from docyard_schema.embeddings.vectors import NewVector, PendingChunk, VectorRepository
 
 __all__ = [
     "EmbeddingModel",

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 import re
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003 - a row's field
 from typing import TYPE_CHECKING, Any
@@ -51,9 +55,7 @@ class EmbeddingModel:
     @property
     def identity(self) -> ModelIdentity:
         """The part that vectors are compared by."""
-        return ModelIdentity(
-            name=self.name, provider=self.provider, dimension=self.dimension, hash=self.hash
-        )
+        return ModelIdentity(name=self.name, provider=self.provider, dimension=self.dimension, hash=self.hash)
 
     @property
     def partition(self) -> str:
@@ -90,26 +92,9 @@ class ModelRepository:
             )
         if not re.fullmatch(r"[0-9a-f]{64}", identity.hash):
             raise InvalidInput(f"A model's hash is 64 hexadecimal digits, got {identity.hash!r}.")
-        async with self._database.transaction() as connection:
-            # Making a partition locks embeddings and chunks: for a second at most, or not at all.
-            await connection.execute("SET LOCAL lock_timeout = '1s'")
-            parameters = {
-                "name": identity.name,
-                "provider": identity.provider,
-                "dimension": identity.dimension,
-                "hash": identity.hash,
-            }
-            try:
-                model = await self._one(_statements.add_model, parameters, connection)
-                if model is not None:
-                    await self._make_partition(connection, model)
-                    return model
-            except psycopg.errors.LockNotAvailable as error:
-                raise Conflict(
-                    f"The partition of {identity.name} got no lock within a second.",
-                    hint="Long transactions read the embeddings; try again when they have ended.",
-                    operation="register model",
-                ) from error
+        made = await self._make(identity)
+        if made is not None:
+            return made
         found = await self._one(_statements.get_model, {"name": identity.name}, None)
         if found is None or found.identity != identity:
             stored = found.identity.describe() if found else "nothing"
@@ -130,7 +115,8 @@ class ModelRepository:
         if active is None:
             model = await self.register(identity)
             # Of two processes that come first at once, one activates; both then see the same model.
-            active = await self._one(_statements.activate_first, {"id": model.id}, None)
+            with suppress(psycopg.errors.UniqueViolation):
+                active = await self._one(_statements.activate_first, {"id": model.id}, None)
             active = active or await self.active()
         if active is None or active.identity != identity:
             stored = active.identity.describe() if active else "none"
@@ -142,6 +128,37 @@ class ModelRepository:
                 operation="use model",
             )
         return active
+
+    async def _make(self, identity: ModelIdentity) -> EmbeddingModel | None:
+        """The new row with its partition; None when the name is taken."""
+        parameters = {
+            "name": identity.name,
+            "provider": identity.provider,
+            "dimension": identity.dimension,
+            "hash": identity.hash,
+        }
+        timeout_seconds = self._database.settings.migration_timeout_seconds
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            try:
+                async with self._database.transaction() as connection:
+                    # Making a partition locks embeddings, chunks and models against writers: for a moment
+                    # or not at all. Less than the server's deadlock_timeout (1 s), so that it is never a
+                    # writer that gives way.
+                    await connection.execute("SET LOCAL lock_timeout = '500ms'")
+                    model = await self._one(_statements.add_model, parameters, connection)
+                    if model is not None:
+                        await self._make_partition(connection, model)
+                    return model
+            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+                if time.monotonic() > deadline:
+                    raise Conflict(
+                        f"The partition of {identity.name} got no lock within {timeout_seconds:g} s.",
+                        hint="Long transactions use the embeddings (SELECT pid, query, xact_start FROM "
+                        "pg_stat_activity ORDER BY xact_start); try again when they have ended.",
+                        operation="register model",
+                    ) from error
+                await asyncio.sleep(random.uniform(0.05, 0.25))  # noqa: S311 - jitter, not a secret
 
     async def _make_partition(self, connection: Connection, model: EmbeddingModel) -> None:
         namespace = self._database.namespace

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import zlib
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from docyard_schema.statements import load_statements
+
 if TYPE_CHECKING:
-    from docyard_schema.database import Database
+    from collections.abc import AsyncIterator
+
+    from docyard_schema.database import Connection, Database
     from docyard_schema.embeddings.models import EmbeddingModel
+
+_statements = load_statements("docyard_schema.embeddings", "vector_index.sql")
 
 # Below this an exact scan answers in milliseconds and misses nothing; building the index early would only
 # make every insert of a first load 20 times dearer.
@@ -19,10 +28,7 @@ async def index_is_due(database: Database, model: EmbeddingModel) -> bool:
     """Whether the model has enough vectors for an index and no valid one yet. Cheap: reads estimates."""
     async with database.connection() as connection:
         cursor = await connection.execute(
-            "SELECT t.reltuples, EXISTS (SELECT FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid "
-            "JOIN pg_am AS a ON a.oid = c.relam WHERE i.indrelid = t.oid AND a.amname = 'hnsw' AND i.indisvalid) "
-            "FROM pg_class AS t WHERE t.oid = to_regclass(%s)",
-            [f"{database.namespace.schema}.{model.partition}"],
+            _statements.partition, {"schema": database.namespace.schema, "partition": model.partition}
         )
         row = await cursor.fetchone()
     return row is not None and row[0] >= ROWS_WORTH_AN_INDEX and not row[1]
@@ -31,13 +37,17 @@ async def index_is_due(database: Database, model: EmbeddingModel) -> bool:
 async def build_index(database: Database, model: EmbeddingModel) -> None:
     """Build the model's HNSW index while writers go on; one that a crash left half-built is replaced.
 
-    The vectors are indexed as ``halfvec``: half the memory, the same order to three digits, and up to
-    4,000 dimensions, where ``vector`` ends at 2,000.
+    A valid one stays as it is. Several may call this at once: one builds, the others wait for it. The
+    vectors are indexed as ``halfvec``: half the memory, the same order to three digits, and up to 4,000
+    dimensions, where ``vector`` ends at 2,000.
     """
     namespace = database.namespace
-    table = sql.Identifier(namespace.schema, model.partition)
     index = f"{model.partition}_hnsw"
-    async with database.dedicated() as connection:
+    async with database.dedicated() as connection, _one_builder(connection, f"{namespace.schema}.{index}"):
+        cursor = await connection.execute(_statements.is_valid, {"schema": namespace.schema, "index": index})
+        row = await cursor.fetchone()
+        if row is not None and row[0]:
+            return
         # CREATE INDEX CONCURRENTLY has no place in a transaction and may take long.
         await connection.execute("SET statement_timeout = 0")
         await connection.execute(
@@ -49,8 +59,26 @@ async def build_index(database: Database, model: EmbeddingModel) -> None:
                 "USING hnsw ((embedding::{vectors}.halfvec({dimension})) {vectors}.halfvec_cosine_ops)"
             ).format(
                 index=sql.Identifier(index),
-                table=table,
+                table=sql.Identifier(namespace.schema, model.partition),
                 vectors=sql.Identifier(namespace.vectors),
                 dimension=sql.Literal(model.dimension),
             )
         )
+
+
+@asynccontextmanager
+async def _one_builder(connection: Connection, index: str) -> AsyncIterator[None]:
+    # Asked for again and again, never waited for: a session that waits for a lock holds a snapshot, and an
+    # index that is built concurrently waits for all older snapshots to end.
+    key = zlib.crc32(f"docyard builds {index}".encode())
+    while True:
+        cursor = await connection.execute("SELECT pg_try_advisory_lock(%s)", [key])
+        row = await cursor.fetchone()
+        if row is not None and row[0]:
+            break
+        await asyncio.sleep(0.25)
+    try:
+        yield
+    finally:
+        if not connection.closed:
+            await connection.execute("SELECT pg_advisory_unlock(%s)", [key])

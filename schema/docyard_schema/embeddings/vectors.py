@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from uuid import UUID  # noqa: TC003 - a row's field
@@ -10,7 +9,8 @@ from uuid import UUID  # noqa: TC003 - a row's field
 from psycopg.rows import class_row
 
 from docyard_schema.documents.chunk_identity import embedding_input
-from docyard_schema.errors import InvalidInput, ModelMismatch
+from docyard_schema.embeddings.vector_text import vector_literal
+from docyard_schema.errors import ModelMismatch
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
@@ -45,22 +45,6 @@ class NewVector:
     chunk_id: int
     content_hash: bytes
     embedding: Sequence[float]
-
-
-def vector_literal(embedding: Sequence[float], dimension: int) -> str:
-    """pgvector's text form of a vector, float32 kept to the bit.
-
-    Raises :class:`InvalidInput` for a vector that cannot be compared: another dimension, not finite, or
-    zero (its cosine distance is NaN).
-    """
-    if len(embedding) != dimension:
-        raise InvalidInput(f"A vector of {dimension} numbers is expected, got {len(embedding)}.")
-    values = [float(value) for value in embedding]
-    if not math.isfinite(length := math.fsum(value * value for value in values)):
-        raise InvalidInput("A vector of finite numbers is expected, got one with NaN or infinity.")
-    if length == 0:
-        raise InvalidInput("A vector with a direction is expected, got all zeros.")
-    return f"[{','.join(map(repr, values))}]"
 
 
 class VectorRepository:
@@ -106,13 +90,15 @@ class VectorRepository:
                 hint="Start the worker again; it reads its model at start.",
                 operation="write vectors",
             )
+        # Two jobs of one document may bring a chunk twice, which one statement cannot write twice.
+        chosen = list({vector.chunk_id: vector for vector in vectors}.values())
         cursor = await connection.execute(
             self._database.sql(_statements.write),
             {
                 "model": model.id,
-                "chunks": [vector.chunk_id for vector in vectors],
-                "vectors": [vector_literal(vector.embedding, model.dimension) for vector in vectors],
-                "hashes": [vector.content_hash for vector in vectors],
+                "chunks": [vector.chunk_id for vector in chosen],
+                "vectors": [vector_literal(vector.embedding, model.dimension) for vector in chosen],
+                "hashes": [vector.content_hash for vector in chosen],
             },
         )
         return cursor.rowcount
@@ -125,14 +111,18 @@ class VectorRepository:
         connection: Connection | None = None,
     ) -> None:
         """Keep why texts cannot be embedded, as (chunk id, code, message): no sweep takes them up again."""
-        chunks, codes, messages = zip(*failures, strict=True) if failures else ((), (), ())
+        reasons = {chunk: (code, message) for chunk, code, message in failures}
         async with self._database.connection(connection) as opened:
             await opened.execute(
                 self._database.sql(_statements.record_failures),
                 {
                     "model": model.id,
-                    "chunks": list(chunks),
-                    "codes": list(codes),
-                    "messages": [message[:1000].replace("\x00", "") for message in messages],
+                    "chunks": list(reasons),
+                    "codes": [code for code, _ in reasons.values()],
+                    "messages": [_printable(message[:1000]) for _, message in reasons.values()],
                 },
             )
+
+
+def _printable(text: str) -> str:
+    return text.replace("\x00", "").encode(errors="replace").decode()

@@ -5,42 +5,54 @@ FROM docyard.chunks AS chunk
 WHERE chunk.document_id = ANY (%(documents)s::uuid[])
     AND NOT EXISTS (
         SELECT FROM docyard.embeddings AS vector
-        WHERE vector.chunk_id = chunk.id AND vector.model_id = %(model)s
+        WHERE vector.chunk_id = chunk.id AND vector.model_id = %(model)s::integer
             AND vector.content_hash = chunk.content_hash
     )
     AND NOT EXISTS (
         SELECT FROM docyard.embedding_failures AS failure
-        WHERE failure.chunk_id = chunk.id AND failure.model_id = %(model)s
+        WHERE failure.chunk_id = chunk.id AND failure.model_id = %(model)s::integer
             AND failure.content_hash = chunk.content_hash
     )
 ORDER BY chunk.document_id, chunk.ordinal;
 
 -- name: reuse
--- A text whose vector of this model is stored is never sent again, whichever document has it.
+-- A text whose vector of this model is stored is never sent again, whichever document has it. The locks: the
+-- model's row against a cut-over, the chunks against an edit that removes them before we commit (without it the
+-- foreign key would fail the whole statement); in the order of their ids, so that two writers cannot wait for
+-- each other.
+WITH model AS MATERIALIZED (
+    SELECT id FROM docyard.embedding_models WHERE id = %(model)s::integer FOR SHARE
+)
 INSERT INTO docyard.embeddings (model_id, chunk_id, embedding, content_hash)
-SELECT %(model)s, chunk.id, stored.embedding, chunk.content_hash
-FROM docyard.chunks AS chunk
+SELECT model.id, chunk.id, stored.embedding, chunk.content_hash
+FROM model
+CROSS JOIN docyard.chunks AS chunk
 CROSS JOIN LATERAL (
     SELECT vector.embedding FROM docyard.embeddings AS vector
-    WHERE vector.model_id = %(model)s AND vector.content_hash = chunk.content_hash
+    WHERE vector.model_id = %(model)s::integer AND vector.content_hash = chunk.content_hash
     LIMIT 1
 ) AS stored
 WHERE chunk.document_id = ANY (%(documents)s::uuid[])
     AND NOT EXISTS (
         SELECT FROM docyard.embeddings AS vector
-        WHERE vector.chunk_id = chunk.id AND vector.model_id = %(model)s
+        WHERE vector.chunk_id = chunk.id AND vector.model_id = %(model)s::integer
+            AND vector.content_hash = chunk.content_hash
     )
-ON CONFLICT (chunk_id, model_id) DO NOTHING;
+ORDER BY chunk.id
+FOR KEY SHARE OF chunk
+ON CONFLICT (chunk_id, model_id) DO UPDATE
+SET embedding = excluded.embedding, content_hash = excluded.content_hash;
 
 -- name: write
--- The join leaves out chunks that an edit removed since their text was sent, and locks those that stay
--- against one that would remove them now.
+-- The join leaves out chunks that an edit removed since their text was sent; the lock keeps those that stay
+-- until we commit (without it the foreign key would fail the whole statement).
 INSERT INTO docyard.embeddings (model_id, chunk_id, embedding, content_hash)
-SELECT %(model)s, chunk.id, wanted.embedding::pgvector.vector, wanted.content_hash
+SELECT %(model)s::integer, chunk.id, wanted.embedding::pgvector.vector, wanted.content_hash
 FROM unnest(%(chunks)s::bigint[], %(vectors)s::text[], %(hashes)s::bytea[])
     AS wanted (chunk_id, embedding, content_hash)
 JOIN docyard.chunks AS chunk ON chunk.id = wanted.chunk_id AND chunk.content_hash = wanted.content_hash
 ORDER BY chunk.id
+FOR KEY SHARE OF chunk
 ON CONFLICT (chunk_id, model_id) DO UPDATE
 SET embedding = excluded.embedding, content_hash = excluded.content_hash;
 
@@ -50,10 +62,12 @@ SELECT dimension, state FROM docyard.embedding_models WHERE id = %(model)s FOR S
 
 -- name: record_failures
 INSERT INTO docyard.embedding_failures (model_id, chunk_id, code, message, content_hash)
-SELECT %(model)s, chunk.id, wanted.code, wanted.message, chunk.content_hash
+SELECT %(model)s::integer, chunk.id, wanted.code, wanted.message, chunk.content_hash
 FROM unnest(%(chunks)s::bigint[], %(codes)s::text[], %(messages)s::text[])
     AS wanted (chunk_id, code, message)
 JOIN docyard.chunks AS chunk ON chunk.id = wanted.chunk_id
+ORDER BY chunk.id
+FOR KEY SHARE OF chunk
 ON CONFLICT (chunk_id, model_id) DO UPDATE
 SET attempts = embedding_failures.attempts + 1, code = excluded.code, message = excluded.message,
     content_hash = excluded.content_hash, failed_at = docyard.clock();

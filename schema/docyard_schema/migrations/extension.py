@@ -87,8 +87,8 @@ async def _create(connection: psycopg.AsyncConnection[Any], schema: str) -> None
         raise ExtensionMissing(
             f'The user "{connection.info.user}" may not create the extension pgvector in the database '
             f'"{name}": {error.diag.message_primary}',
-            hint=f"Let a superuser or the database's owner run: psql -d '{name}' -c 'CREATE EXTENSION vector'   "
-            "Then run again: docyard db migrate",
+            hint="Let a superuser (on a managed service, its administrator) run: "
+            f"psql -d '{name}' -c 'CREATE EXTENSION vector'   Then run again: docyard db migrate",
             operation="create extension",
         ) from error
 
@@ -119,8 +119,8 @@ def _not_offered(connection: psycopg.AsyncConnection[Any]) -> ExtensionMissing:
         f"The Postgres server ({connection.info.server_version // 10000}) has no pgvector: vectors cannot be "
         "stored.",
         hint=f"On the server, install it: {_package(connection)} (managed services offer it under "
-        "'extensions'); then run again: docyard db migrate. Without a URL docyard uses its embedded database, "
-        "which has it.",
+        "'extensions'); then run again: docyard db migrate. Without a URL docyard uses its embedded "
+        "database, which has it.",
         operation="create extension",
     )
 

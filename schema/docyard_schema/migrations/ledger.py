@@ -37,9 +37,7 @@ class MigrationStatus:
         return self.applied[-1].number if self.applied else 0
 
 
-async def migration_status(
-    connection: psycopg.AsyncConnection[Any], namespace: Namespace
-) -> MigrationStatus:
+async def migration_status(connection: psycopg.AsyncConnection[Any], namespace: Namespace) -> MigrationStatus:
     """Compare the ledger in the database with the steps of this code; changes nothing.
 
     Raises :class:`MigrationError` naming the file when an applied step was edited since, and
@@ -51,8 +49,8 @@ async def migration_status(
         if number > len(steps):
             raise SchemaMismatch(
                 f"The database has schema step {number:04}_{name}; this docyard knows {len(steps)} steps.",
-                hint="Upgrade docyard here (pip install --upgrade docyard), or take the newer steps back with "
-                f"the newer version: docyard db rollback --to {len(steps)}",
+                hint="Upgrade docyard here (pip install --upgrade docyard), or take the newer steps back "
+                f"with the newer version: docyard db rollback --to {len(steps)}",
                 operation="check schema",
             )
         step = steps[number - 1]
@@ -89,7 +87,9 @@ async def ensure_ledger(connection: psycopg.AsyncConnection[Any], namespace: Nam
         return
     try:
         async with connection.transaction():
-            cursor = await connection.execute("SELECT to_regnamespace(%s) IS NULL", [namespace.schema])
+            cursor = await connection.execute(
+                "SELECT to_regnamespace(quote_ident(%s)) IS NULL", [namespace.schema]
+            )
             row = await cursor.fetchone()
             if row is not None and row[0]:
                 await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(namespace.schema)))
@@ -137,9 +137,7 @@ async def _exists(connection: psycopg.AsyncConnection[Any], namespace: Namespace
     return await cursor.fetchone() is not None
 
 
-async def _read(
-    connection: psycopg.AsyncConnection[Any], namespace: Namespace
-) -> dict[int, tuple[str, str]]:
+async def _read(connection: psycopg.AsyncConnection[Any], namespace: Namespace) -> dict[int, tuple[str, str]]:
     if not await _exists(connection, namespace):
         return {}
     try:
@@ -151,8 +149,8 @@ async def _read(
             f'The user "{connection.info.user}" may not read the schema "{namespace.schema}": '
             f"{error.diag.message_primary}",
             hint=f"Let its owner run: psql -d '{connection.info.dbname}' -c "
-            f"'GRANT USAGE ON SCHEMA \"{namespace.schema}\" TO \"{connection.info.user}\"' and grant the tables "
-            "too, or connect as the owner.",
+            f'\'GRANT USAGE ON SCHEMA "{namespace.schema}" TO "{connection.info.user}"\' and grant the '
+            "tables too, or connect as the owner.",
             operation="check schema",
         ) from error
     return {number: (name, checksum) for number, name, checksum in await cursor.fetchall()}

@@ -31,7 +31,7 @@ async def refuse_loss(
     """
     tables = {table for step in steps if step.is_base for table in step.tables}
     cursor = await connection.execute(
-        "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace(%s) "
+        "SELECT relname FROM pg_catalog.pg_class WHERE relnamespace = to_regnamespace(quote_ident(%s)) "
         "AND relname = ANY (%s) ORDER BY relname",
         [namespace.schema, list(tables)],
     )
@@ -47,8 +47,8 @@ async def refuse_loss(
     if full:
         raise MigrationError(
             f"Rolling back would lose the rows of: {', '.join(full)}.",
-            hint=f"{'' if locked else 'Nothing was changed. '}Make a copy first (pg_dump), then say --destroy "
-            "to lose them.",
+            hint=f"{'' if locked else 'Nothing was changed. '}Make a copy first (pg_dump), then say "
+            "--destroy to lose them.",
             operation="rollback",
             tables=full,
         )

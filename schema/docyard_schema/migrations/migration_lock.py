@@ -33,8 +33,8 @@ async def one_migrator(
         await _restore(connection)
         raise MigrationError(
             f"Another process has been migrating this database for {timeout_seconds:g} s.",
-            hint="Wait for it, or find it: SELECT pid, query FROM pg_stat_activity JOIN pg_locks USING (pid) "
-            f"WHERE locktype = 'advisory' AND objid = {key};",
+            hint="Wait for it, or find it in pg_locks (JOIN pg_stat_activity USING (pid)) by "
+            f"locktype = 'advisory' AND objid = {key}.",
             operation="migrate",
         ) from error
     try:

@@ -20,8 +20,8 @@ from docyard_schema.migrations.steps_on_disk import Step, load_steps
 if TYPE_CHECKING:
     from docyard_schema.namespace import Namespace
 
-# Less than the server's deadlock_timeout (1 s): where a step and an application wait for each other, it is the
-# step that gives way, not the application that is shot.
+# Less than the server's deadlock_timeout (1 s): where a step and an application wait for each other, it is
+# the step that gives way, and not the application that is shot.
 _LOCK_TRY = "900ms"
 
 
@@ -107,7 +107,7 @@ async def _apply(
 
 def _no_lock(step: Step, timeout_seconds: float) -> MigrationError:
     return MigrationError(
-        f"Schema step {step.filename} got no lock within {timeout_seconds:g} s; it left everything as it was.",
+        f"Schema step {step.filename} got no lock within {timeout_seconds:g} s; it left all as it was.",
         hint="Look for long transactions (SELECT pid, query, xact_start FROM pg_stat_activity "
         "ORDER BY xact_start), or raise DOCYARD_MIGRATION_TIMEOUT_SECONDS.",
         operation="migrate",
@@ -132,7 +132,10 @@ def _failed(
     filename = step.filename.replace(".up.", ".down.") if back else step.filename
     said = error.diag.message_primary or str(error).strip()
     return MigrationError(
-        f"Schema step {filename} failed and was rolled back: {said}", hint=hint, operation="migrate", reason=said
+        f"Schema step {filename} failed and was rolled back: {said}",
+        hint=hint,
+        operation="migrate",
+        reason=said,
     )
 
 

@@ -24,7 +24,7 @@ CHUNK_SIZE = 1200
 _MIN_SIZE = 16
 # The splitter's time grows with the square of a text without borders (1 MB: 3.5 s; 64 KB: 0.02 s).
 _BLOCK = 65_536
-_NON_SPACE = re.compile(r"\S")
+_LEADING_MARKS = re.compile(r"[\s`~*_=>|:+-]*")
 _MARKS_ONLY = re.compile(r"[\s`~*_=#>|:+-]*")
 
 
@@ -148,8 +148,8 @@ class _Outline:
         return self._headings[count - 1] if count and self._headings[count - 1].end > start else None
 
     def _count(self, start: int) -> int:
-        first = _NON_SPACE.search(self._text, start)
-        return bisect_right(self._starts, first.start() if first else start)
+        first = _LEADING_MARKS.match(self._text, start)
+        return bisect_right(self._starts, first.end() if first else start)
 
 
 def _blocks(text: str, headings: list[Heading]) -> Iterator[tuple[int, str]]:

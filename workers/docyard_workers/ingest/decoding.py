@@ -27,7 +27,11 @@ _AS_BROWSERS_DO = {
 }
 _SAMPLE_BYTES = 65_536
 _NON_ASCII = re.compile(rb"[^\n]{0,2000}[\x80-\xff][^\n]{0,2000}")
+_ALONE = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])")
+_RUN = re.compile(rb"[\x80-\xff]+")
 _WESTERN = ("cp1252", "latin_1")
+_ACCENTED = ["cp1252", "cp1250", "cp1254", "cp1257", "iso8859_2", "iso8859_15"]
+_WIDE = ["utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be", "utf_32_le", "utf_7"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +140,9 @@ def _guess(sample: bytes) -> str | None:
         from charset_normalizer import from_bytes
     except ImportError:
         return None
-    wide = ["utf_16", "utf_16_be", "utf_16_le", "utf_32", "utf_32_be", "utf_32_le", "utf_7"]
-    matches = from_bytes(sample, cp_exclusion=wide)
+    # Letters beyond ASCII that stand alone between others are accents; a few of them prove no more than that.
+    alone = len(_ALONE.findall(sample)) * 2 > len(_RUN.findall(sample))
+    matches = from_bytes(sample, cp_isolation=_ACCENTED if alone else None, cp_exclusion=_WIDE)
     best = matches.best()
     if best is None:
         return None

@@ -13,6 +13,7 @@
         │   └── UnsupportedSource  a scheme nobody reads
         ├── UnsupportedMedia       no parser for what the bytes are
         ├── ParserMissing          the parser's library is not installed here
+        ├── PoolClosed             the worker stops before the call began; retryable
         └── ParseError
             ├── ParseFailed        the parser refused the document
             ├── ParserMemory       the document needs more memory than the cap
@@ -90,6 +91,13 @@ class ParserMissing(IngestError):
     """The library that parses this media type is not installed on this worker."""
 
     code = "parser_missing"
+
+
+class PoolClosed(IngestError):
+    """The pool of child processes was closed before the call began; another worker may do it."""
+
+    code = "pool_closed"
+    retryable: ClassVar[bool] = True
 
 
 class ParseError(IngestError):

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from docyard_schema.errors import InvalidInput
 from docyard_workers.ingest import media_type
 from docyard_workers.ingest.ignore import IgnoreRules, compile_globs
 
@@ -67,9 +68,11 @@ def find_files(
     them brings a hidden name back. A file that is named itself is always taken.
 
     Links are followed. A file or folder that is reached twice is given once, a real path before a link.
-    Memory holds one folder's names and 8 bytes or so per file seen. Raises
+    Memory holds one folder's names, and under 100 bytes per file seen. Raises
     :class:`~docyard_schema.errors.InvalidInput` for a malformed glob, before the first file.
     """
+    if isinstance(paths, str):
+        raise InvalidInput(f"paths: expected a list of paths, not one string: {paths!r}")
     walk = _Walk(compile_globs(include, "include"), compile_globs(exclude, "exclude"), max_bytes)
     return walk.run(paths)
 
@@ -89,6 +92,9 @@ class _Walk:
                 status = os.stat(path)  # noqa: PTH116
             except OSError as error:
                 yield _refuse_error(path, error)
+                continue
+            except ValueError as error:  # a NUL in the path
+                yield Refused(path=Path(path), code="not_found", reason=str(error))
                 continue
             if stat.S_ISDIR(status.st_mode):
                 yield from self._below(path)

@@ -63,7 +63,7 @@ CREATE TABLE docyard.chunks (
     occurrence integer NOT NULL DEFAULT 0 CHECK (occurrence >= 0),
     text text NOT NULL,
     heading_path text[] NOT NULL DEFAULT '{}',
-    -- sha256 of what is sent to the embedder: the heading path and the text.
+    -- sha256 of what is embedded, the heading path and the text: equal hash, equal vector.
     content_hash bytea NOT NULL CHECK (octet_length(content_hash) = 32),
     token_count integer NOT NULL CHECK (token_count >= 0),
     -- A text search configuration. Text and not regconfig, which pg_upgrade refuses.

@@ -1,3 +1,4 @@
+DROP INDEX docyard.chunks_length_idx;
 DROP INDEX docyard.chunks_lexemes_idx;
 ALTER TABLE docyard.chunks DROP COLUMN lexemes, DROP COLUMN length;
 DROP FUNCTION docyard.lexemes_length(tsvector);

@@ -30,3 +30,5 @@ WHERE document.id = chunk.document_id;
 UPDATE docyard.chunks SET length = docyard.lexemes_length(lexemes);
 
 CREATE INDEX chunks_lexemes_idx ON docyard.chunks USING gin (lexemes);
+-- The number of chunks and their mean length, for BM25, by an index-only scan: a tenth of reading the table.
+CREATE INDEX chunks_length_idx ON docyard.chunks (length);

@@ -7,7 +7,6 @@ from docyard_workers.embed.providers.choose import EmbeddingConfig, choose_provi
 from docyard_workers.embed.providers.protocol import (
     Embedded,
     EmbeddingProvider,
-    ModelIdentity,
     ProviderLimits,
     TextFailure,
     Vector,
@@ -17,7 +16,6 @@ __all__ = [
     "Embedded",
     "EmbeddingConfig",
     "EmbeddingProvider",
-    "ModelIdentity",
     "ProviderLimits",
     "TextFailure",
     "Vector",

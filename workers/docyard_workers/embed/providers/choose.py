@@ -27,7 +27,7 @@ class EmbeddingConfig:
 
     - ``provider``: not said: ``openai`` if a key or a base URL is given, here or by ``OPENAI_API_KEY`` or
       ``OPENAI_BASE_URL``; else ``wordllama``.
-    - ``model``: not said: ``text-embedding-3-small``, or ``l2_supercat`` of wordllama.
+    - ``model``: not said: ``text-embedding-3-small``, or ``wordllama-256``.
     - ``dimension``: not said: the model's own, and none is sent.
     - ``base_url``, ``api_key``, ``organization``, ``project``: not said: ``OPENAI_BASE_URL``,
       ``OPENAI_API_KEY``, ``OPENAI_ORG_ID``, ``OPENAI_PROJECT_ID``.
@@ -81,17 +81,20 @@ def _seen(config: EmbeddingConfig, environment: Mapping[str, str]) -> str:
 
 
 def _wordllama(config: EmbeddingConfig) -> EmbeddingProvider:
-    if config.model not in (None, wordllama.DEFAULT_MODEL):
+    if config.model is not None and config.model not in wordllama.MODELS:
         raise _wrong(
-            f"the model {wordllama.DEFAULT_MODEL}, the one inside the wordllama package",
+            f"one of the models {', '.join(wordllama.MODELS)}",
             repr(config.model),
             "Leave the model out, or set OPENAI_API_KEY or a base URL for a model of that name.",
         )
     if config.base_url is not None or config.api_key is not None:
         raise _wrong("no base URL and no key with wordllama", "one", "Remove it, or use the provider openai.")
-    dimension = config.dimension or max(wordllama.DIMENSIONS)
-    if dimension not in wordllama.DIMENSIONS:
+    named = wordllama.MODELS[config.model] if config.model else None
+    dimension = config.dimension or named or wordllama.DEFAULT_DIMENSION
+    if dimension not in wordllama.MODELS.values():
         raise _wrong("64, 128 or 256 dimensions with wordllama", str(dimension), "Leave it out for 256.")
+    if named not in (None, dimension):
+        raise _wrong(f"{named} dimensions with {config.model}", str(dimension), "Leave one of the two out.")
     return wordllama.WordLlamaProvider(dimension=dimension, limits=_limits(config, Decimal(0)))
 
 

@@ -13,10 +13,11 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from docyard_schema.embeddings import ModelIdentity
 from docyard_schema.errors import InvalidInput
 from docyard_workers.embed.errors import EmbeddingError, ProviderAnswerInvalid, ProviderUnavailable
 from docyard_workers.embed.providers.answers import read_answer, require_dimension, vector_failure
-from docyard_workers.embed.providers.protocol import Embedded, ModelIdentity
+from docyard_workers.embed.providers.protocol import Embedded
 from docyard_workers.embed.providers.refusals import translate
 from docyard_workers.embed.providers.screening import estimate_tokens, screen
 
@@ -99,7 +100,11 @@ class OpenAIProvider:
 
     @property
     def model(self) -> ModelIdentity:
-        """The hash covers name and dimension: the same name on another server counts as the same model."""
+        """The hash covers name and dimension: the same name on another server counts as the same model.
+
+        A known model that is asked for fewer dimensions than its own has them behind its name, so that both
+        can be registered: ``text-embedding-3-small-256``.
+        """
         if self._dimension is None:
             raise InvalidInput(
                 f"expected the dimension of {self._model_name}, which is unknown before the start",
@@ -107,8 +112,10 @@ class OpenAIProvider:
                 operation="describe the embedding model",
             )
         identity = f"openai:{self._model_name}:{self._dimension}"
+        known = KNOWN_MODELS.get(self._model_name)
+        shortened = known is not None and self._dimension != known.dimension
         return ModelIdentity(
-            name=self._model_name,
+            name=f"{self._model_name}-{self._dimension}" if shortened else self._model_name,
             provider=self.name,
             dimension=self._dimension,
             hash=hashlib.sha256(identity.encode()).hexdigest(),

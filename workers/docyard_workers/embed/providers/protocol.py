@@ -15,22 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from decimal import Decimal
 
+    from docyard_schema.embeddings import ModelIdentity
+
 Vector: TypeAlias = "array[float]"
 """One float32 vector: ``array('f')``, so that no numpy is needed and 1,536 numbers take 6 kB."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelIdentity:
-    """What must be equal for two vectors to be comparable.
-
-    ``hash`` is a sha256 in 64 hexadecimal digits. A local model's covers the bytes that make its vectors; a
-    remote one's can only cover its name and dimension, since nobody shows us its weights.
-    """
-
-    name: str
-    provider: str
-    dimension: int
-    hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +70,11 @@ class EmbeddingProvider(Protocol):
 
     @property
     def model(self) -> ModelIdentity:
-        """Whose vectors these are; raises ``InvalidInput`` when only :meth:`start` can find out."""
+        """Whose vectors these are; raises ``InvalidInput`` when only :meth:`start` can find out.
+
+        The name tells dimensions apart too. A local model's hash covers the bytes that make its vectors; a
+        remote one's can only cover its name and dimension, since nobody shows us its weights.
+        """
         ...
 
     @property

@@ -16,9 +16,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from docyard_schema.embeddings import ModelIdentity
 from docyard_schema.errors import ConfigError, InvalidInput
 from docyard_workers.embed.providers.answers import vector_failure
-from docyard_workers.embed.providers.protocol import Embedded, ModelIdentity, ProviderLimits
+from docyard_workers.embed.providers.protocol import Embedded, ProviderLimits
 from docyard_workers.embed.providers.screening import estimate_tokens, screen
 
 if TYPE_CHECKING:
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
     from docyard_workers.embed.providers.protocol import Vector
 
-DEFAULT_MODEL = "l2_supercat"
-DIMENSIONS = (64, 128, 256)
+MODELS = {"wordllama-64": 64, "wordllama-128": 128, "wordllama-256": 256}
+DEFAULT_DIMENSION = 256
+_FILES = "l2_supercat"
 _STORED_DIMENSION = 256
 # The library pads a batch to its longest text and keeps 2 kB per token: batches are of texts of like length.
 # 2,000 texts of 1,000 characters: 0.31 s in batches of 8, 0.72 s in the library's own 64.
@@ -43,7 +45,7 @@ class WordLlamaProvider:
     name = "wordllama"
     account = "wordllama"
 
-    def __init__(self, *, dimension: int = _STORED_DIMENSION, limits: ProviderLimits | None = None) -> None:
+    def __init__(self, *, dimension: int = DEFAULT_DIMENSION, limits: ProviderLimits | None = None) -> None:
         self.limits = limits or ProviderLimits(price_per_million_tokens=Decimal(0))
         self._dimension = dimension
         self._folder = _wheel_folder()
@@ -61,7 +63,10 @@ class WordLlamaProvider:
         if self._hash is None:
             self._hash = _hash_of_files(self._folder, self._dimension)
         return ModelIdentity(
-            name=DEFAULT_MODEL, provider=self.name, dimension=self._dimension, hash=self._hash
+            name=f"wordllama-{self._dimension}",
+            provider=self.name,
+            dimension=self._dimension,
+            hash=self._hash,
         )
 
     def count_tokens(self, text: str) -> int:
@@ -111,7 +116,7 @@ class WordLlamaProvider:
                 logging.root.removeHandler(keep_out)
         try:
             return WordLlama.load(
-                DEFAULT_MODEL,
+                _FILES,
                 cache_dir=self._folder,  # never the home folder, and never a download
                 dim=_STORED_DIMENSION,
                 trunc_dim=self._dimension,
@@ -159,9 +164,9 @@ def _wheel_folder() -> Path:
 
 def _hash_of_files(folder: Path, dimension: int) -> str:
     """Reads 18 MB, once per provider, in about 20 ms: cheap enough to notice any changed byte."""
-    digest = hashlib.sha256(f"wordllama:{DEFAULT_MODEL}:{dimension}\0".encode())
-    weights = folder / "weights" / f"{DEFAULT_MODEL}_{_STORED_DIMENSION}.safetensors"
-    tokenizer = folder / "tokenizers" / f"{DEFAULT_MODEL}_tokenizer_config.json"
+    digest = hashlib.sha256(f"wordllama:{_FILES}:{dimension}\0".encode())
+    weights = folder / "weights" / f"{_FILES}_{_STORED_DIMENSION}.safetensors"
+    tokenizer = folder / "tokenizers" / f"{_FILES}_tokenizer_config.json"
     for path in (weights, tokenizer):
         try:
             with path.open("rb") as file:

@@ -11,7 +11,7 @@ def _names(words: str) -> frozenset[str]:
     return frozenset(words.split())
 
 
-_HIDDEN = re.compile(r"<(!--|script\b|style\b|template\b|noscript\b|svg\b)", re.I)
+_HIDDEN = re.compile(r"<(?:(!--)|(script|style|template|noscript|svg)\b[^<>]*>?)", re.I)
 _CLOSERS = {
     name: re.compile(rf"</{name}[^<>]*>", re.I) for name in ("script", "style", "template", "noscript", "svg")
 } | {"!--": re.compile("--!?>")}
@@ -35,6 +35,8 @@ _TAG = re.compile(r"<(/?)([a-z][a-z0-9]*)", re.I)
 _UNCLOSED = _names(
     "area base br col embed hr img input link meta source track wbr p li dt dd td th tr option tbody thead"
 )
+# Behind it nobody looks for a title: each unclosed one would search the whole page.
+_HEAD_SIZE = 65_536
 _KEPT_META = {"description", "author", "keywords"}
 
 
@@ -56,10 +58,11 @@ def clean_page(page: str) -> tuple[Head, str]:
     end = _HEAD_END.search(page)
     if end is None:
         head, body = "", page
-        if _HEAD_START.match(page.lstrip()[:2000]) or _TITLE.search(page, 0, 65_536):
-            head, body = page[:65_536], _META.sub("", _TITLE.sub("<p hidden></p", page, count=1))
+        if _HEAD_START.match(page.lstrip()[:2000]) or _TITLE.search(page, 0, _HEAD_SIZE):
+            head, rest = page[:_HEAD_SIZE], page[_HEAD_SIZE:]
+            body = _META.sub("", _TITLE.sub("<p hidden></p", head, count=1)) + rest
     else:
-        head, body = page[: end.start()], page[end.start() :]
+        head, body = page[: min(end.start(), _HEAD_SIZE)], page[end.start() :]
     body = _without_navigation(body)
     return _read_head(head, page[:4096]), _IMAGE.sub(lambda found: found[1] or found[2] or "", body)
 
@@ -95,15 +98,12 @@ def visible_text(body: str) -> str:
 def _without_hidden(page: str) -> str:
     kept, position, hopeless = [], 0, set()
     while found := _HIDDEN.search(page, position):
-        name = found[1].lower()
+        name = (found[1] or found[2]).lower()
         closer = None if name in hopeless else _CLOSERS[name].search(page, found.end())
-        if closer is None:
-            hopeless.add(name)  # or each unclosed one would search the rest of the page again
-            kept.append(page[position : found.end()])
-            position = found.end()
-        else:
-            kept.append(page[position : found.start()])
-            position = closer.end()
+        kept.append(page[position : found.start()])
+        if closer is None:  # then only its tag goes, and no other of its kind searches the page in vain
+            hopeless.add(name)
+        position = found.end() if closer is None else closer.end()
     kept.append(page[position:])
     return "".join(kept)
 
@@ -127,7 +127,9 @@ def _without_navigation(body: str) -> str:
 
 def _end_of_element(body: str, start: re.Match[str]) -> int | None:
     depth = 1
-    for tag in re.compile(rf"<(/?){re.escape(start[1] or start[2])}\b[^<>]*>", re.I).finditer(body, start.end()):
+    for tag in re.compile(rf"<(/?){re.escape(start[1] or start[2])}\b[^<>]*>", re.I).finditer(
+        body, start.end()
+    ):
         depth += -1 if tag[1] else 1
         if depth == 0:
             return tag.end()

@@ -1,0 +1,108 @@
+"""``docyard status``: the database, what is in it, and who works."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from docyard.cli.command import DONE, FAILED, command
+from docyard.cli.invocation import Invocation
+
+if TYPE_CHECKING:
+    from docyard.cli.output import Output
+    from docyard_schema import Database
+
+_COVERAGE = """
+SELECT coalesce(sum(chunks), 0)::bigint, coalesce(sum(embedded), 0)::bigint, coalesce(sum(missing), 0)::bigint,
+    coalesce(sum(failed), 0)::bigint
+FROM docyard.embedding_coverage WHERE model = %s
+"""
+
+
+@command
+async def status(
+    invocation: Invocation,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as one JSON object.")] = False,
+) -> int:
+    """Show the database's health, documents, vectors, queues and workers."""
+    async with invocation.database() as database:
+        found = await _look(database)
+    if as_json:
+        invocation.output.json(found)
+    else:
+        _tell(invocation.output, found)
+    return FAILED if found["health"].status == "unavailable" else DONE
+
+
+async def _look(database: Database) -> dict[str, Any]:
+    from docyard_queue import Inspection
+    from docyard_schema import DocumentRepository, ModelRepository
+    from docyard_schema.migrations import load_steps, migration_status
+
+    inspection = Inspection(database)
+    health = await database.health_check()
+    model = await ModelRepository(database).active()
+    async with database.connection() as connection:
+        steps = await migration_status(connection, database.namespace)
+        cursor = await connection.execute(database.sql("SELECT count(*) FROM docyard.chunks"))
+        chunks = (await cursor.fetchone() or (0,))[0]
+        cursor = await connection.execute(database.sql(_COVERAGE), [model.name if model else None])
+        coverage = await cursor.fetchone() or (0, 0, 0, 0)
+    return {
+        "database": database.describe(),
+        "backend": database.backend,
+        "health": health,
+        "schema": {"name": database.namespace.schema, "step": steps.version, "of": len(load_steps())},
+        "documents": await DocumentRepository(database).count_by_kind(),
+        "chunks": chunks,
+        "model": None if model is None else model.identity,
+        "coverage": None
+        if model is None
+        else dict(zip(("chunks", "embedded", "missing", "failed"), coverage, strict=True)),
+        "queues": await inspection.queues(),
+        "workers": await inspection.workers(),
+    }
+
+
+def _tell(output: Output, found: dict[str, Any]) -> None:
+    health, model, coverage = found["health"], found["model"], found["coverage"]
+    documents = found["documents"]
+    output.fields(
+        {
+            "Database": found["database"],
+            "Health": f"{health.status}{': ' + health.reason if health.reason else ''}"
+            f" ({health.milliseconds:.1f} ms)",
+            "Schema": f"{found['schema']['name']}, step {found['schema']['step']} of {found['schema']['of']}",
+            "Documents": ", ".join(f"{count:,} {kind}" for kind, count in documents.items()) or "none yet",
+            "Chunks": f"{found['chunks']:,}",
+            "Model": "none yet" if model is None else f"{model.name} ({model.dimension} dimensions)",
+            "Vectors": None if coverage is None else _coverage(coverage),
+        }
+    )
+    if found["queues"]:
+        output.line()
+        names = [field.name for field in dataclasses.fields(found["queues"][0])]
+        output.table(
+            [name.replace("_", " ") for name in names],
+            [[getattr(row, name) for name in names] for row in found["queues"]],
+        )
+    output.line()
+    output.table(
+        ["worker", "host", "pid", "queues", "running", "state", "heartbeat at"],
+        [
+            [row.id, row.host, row.pid, row.queues or "all", row.running, row.state, row.heartbeat_at]
+            for row in found["workers"]
+        ],
+        empty="No worker is running. Start one: docyard worker",
+    )
+    if not documents:
+        output.note("No documents yet. Add some: docyard ingest PATH --work")
+
+
+def _coverage(coverage: dict[str, int]) -> str:
+    chunks, embedded = coverage["chunks"], coverage["embedded"]
+    share = f" ({embedded / chunks:.1%})" if chunks else ""
+    rest = "".join(f", {coverage[name]:,} {name}" for name in ("missing", "failed") if coverage[name])
+    return f"{embedded:,} of {chunks:,} chunks{share}{rest}"

@@ -1,0 +1,72 @@
+"""Running a worker inside a command: its registry, its signals, its end."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from contextlib import AbstractContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from docyard_schema.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from docyard.cli.invocation import Invocation
+    from docyard.facade import Docyard
+    from docyard_queue import Registry
+    from docyard_workers.process import Worker
+
+
+def stops(invocation: Invocation, worker: Worker) -> AbstractContextManager[None]:
+    """Inside, Ctrl-C and SIGTERM let the worker finish what it runs, and say so."""
+
+    def stop() -> None:
+        seconds = worker.options.shutdown_seconds
+        invocation.output.note(
+            f"Stopping; running jobs get {seconds:g} s to finish. Ctrl-C again ends at once."
+        )
+        worker.stop()
+
+    return invocation.stopping.gracefully(stop)
+
+
+@asynccontextmanager
+async def working(yard: Docyard, **options: Any) -> AsyncIterator[Worker]:
+    """A worker with the command's own ``options``; None among them leaves a setting as it is."""
+    async with yard.worker(**options) as worker:
+        yield worker
+
+
+def load_registry(target: str) -> Registry:
+    """The registry that ``module:name`` names, looked up from the current folder first.
+
+    Raises :class:`ConfigError` when there is no such thing.
+    """
+    from docyard_queue import Registry
+
+    module_name, _, attribute = target.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(
+            f"--app is module:registry, got {target!r}.", hint="For example: docyard worker --app my_app.jobs:registry"
+        )
+    if os.getcwd() not in sys.path:  # noqa: PTH109
+        sys.path.insert(0, os.getcwd())  # noqa: PTH109
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
+        raise ConfigError(
+            f"--app {target}: there is no module {error.name!r}.",
+            hint="Run from the folder that holds it, or install it where docyard is installed.",
+        ) from error
+    except AttributeError as error:
+        raise ConfigError(f"--app {target}: the module has no {attribute!r}.") from error
+    if not isinstance(found, Registry):
+        raise ConfigError(
+            f"--app {target}: expected a docyard_queue.Registry, got a {type(found).__name__}.",
+            hint="registry = Registry(), then @registry.handler(…) above each handler.",
+        )
+    return found
