@@ -71,7 +71,7 @@ class Batch:
     async def done(
         self,
         *,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - a convenience for scripts
         on_progress: Callable[[BatchProgress], None] | None = None,
     ) -> BatchProgress:
         """Wait until every job of the batch has ended, by workers here or elsewhere.

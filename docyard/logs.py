@@ -6,9 +6,10 @@ Every event is in ``docs/events.md``. A library's message is the event ``library
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO, cast
 
 import structlog
 
@@ -48,7 +49,7 @@ def configure(level: str = "info", form: LogFormat = "auto", *, few_job_events: 
     structlog.configure(
         processors=[*shared, *ending, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(_StandardError()),
+        logger_factory=structlog.PrintLoggerFactory(cast("TextIO", _StandardError())),
         cache_logger_on_first_use=False,
     )
     _configure_libraries(max(number, logging.WARNING), [*shared, _as_library_event, *ending], renderer)
@@ -78,7 +79,7 @@ class _AtMost:
         return event
 
 
-class _StandardError:
+class _StandardError(io.TextIOBase):
     """A file that is always the present ``sys.stderr``."""
 
     def write(self, text: str) -> int:
@@ -89,7 +90,7 @@ class _StandardError:
 
 
 def _configure_libraries(level: int, before: list[Processor], renderer: Processor) -> None:
-    handler = logging.StreamHandler(_StandardError())  # type: ignore[type-var]
+    handler = logging.StreamHandler(_StandardError())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before,
@@ -102,7 +103,8 @@ def _configure_libraries(level: int, before: list[Processor], renderer: Processo
 
 def _as_library_event(logger: Any, _method: str, event: MutableMapping[str, Any]) -> EventDict:
     message = event.pop("event")
-    return event | {"event": "library.logged", "library": logger.name if logger else "", "message": message}
+    event.update(event="library.logged", library=logger.name if logger else "", message=message)
+    return event
 
 
 def _in_colour() -> bool:

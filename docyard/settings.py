@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from docyard_schema.connection_string import mask_password
 from docyard_schema.errors import ConfigError
 from docyard_schema.settings import DatabaseSettings
 
@@ -163,6 +164,14 @@ def settings_and_origins(
 def setting_names() -> dict[str, str]:
     """Each setting's name, as it stands after ``DOCYARD_``, in lower case, with its field's name."""
     return {_name_of(field): field for field in Settings.model_fields}
+
+
+def masked(value: Any) -> Any:
+    """A setting's value, fit to be shown: a URL without its password, of another secret nothing."""
+    if isinstance(value, SecretStr):
+        secret = value.get_secret_value()
+        return mask_password(secret) if "://" in secret or "dbname=" in secret else "***"
+    return mask_password(value) if isinstance(value, str) else value
 
 
 def _name_of(field: str) -> str:

@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 failed or some rows failed, 2 wrong use or configuration, 
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import os
 import sys
@@ -65,7 +64,11 @@ Verbose = Annotated[
 Quiet = Annotated[
     bool,
     typer.Option(
-        "--quiet", "-q", help="Say nothing but results and errors.", rich_help_panel=_PANEL, show_default=False
+        "--quiet",
+        "-q",
+        help="Say nothing but results and errors.",
+        rich_help_panel=_PANEL,
+        show_default=False,
     ),
 ]
 _GLOBAL = {
@@ -113,6 +116,8 @@ def _ending(invocation: Invocation, call: Callable[[], Any]) -> int:
     try:
         returned = call()
         if inspect.iscoroutine(returned):
+            import asyncio
+
             invocation.start_logs()
             returned = asyncio.run(invocation.stopping.run(returned))
         sys.stdout.flush()

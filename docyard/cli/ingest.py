@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import structlog
 import typer
 
 from docyard.cli.command import DONE, FAILED, WRONG_USE, command
@@ -18,8 +17,6 @@ from docyard.cli.working import stops
 if TYPE_CHECKING:
     from docyard.batch import Batch
     from docyard.facade import Docyard
-
-_log = structlog.get_logger("docyard.cli")
 
 
 @command
@@ -50,6 +47,7 @@ async def ingest(
 
     Bytes that are stored already cost nothing, so the same call again brings everything up to date.
     """
+    from docyard.cli import progress
     from docyard.cli import summary as summaries
 
     output = invocation.output
@@ -69,7 +67,7 @@ async def ingest(
             tags=tag or (),
             priority=priority,
         )
-        _log.info("ingest.enqueued", batch_id=str(batch.id), files=batch.files, refused=len(batch.refused))
+        progress.log_enqueued(batch)
         summaries.tell_refused(output, batch.refused)
         if not batch.files:
             output.note(f"No files to ingest in {', '.join(map(short_path, paths))}.")
@@ -88,9 +86,11 @@ async def ingest(
         elif batch.files:
             summaries.tell_summary(output, summary, files=batch.files, seconds=seconds)
         if summary is not None:
-            await _log_end(batch, seconds)
+            await progress.log_finished(batch, seconds)
         if invocation.stopping.signal is not None:
-            output.note(f"Stopped before the end. Go on: docyard worker   Look: docyard batches show {batch.id}")
+            output.note(
+                f"Stopped before the end. Go on: docyard worker   Look: docyard batches show {batch.id}"
+            )
             invocation.stopping.raise_if_stopped()
         failed = summaries.failed_paths(batch.refused, paths)
         return FAILED if failed or (summary is not None and summary.failed) else DONE
@@ -113,17 +113,3 @@ async def _wait(invocation: Invocation, yard: Docyard, batch: Batch) -> None:
         invocation.output.note("No worker is running yet. Start one in another terminal: docyard worker")
     with choose_display(quiet=invocation.options.quiet) as display:
         await until_done(batch, display)
-
-
-async def _log_end(batch: Batch, seconds: float) -> None:
-    progress = await batch.progress()
-    _log.info(
-        "ingest.finished",
-        batch_id=str(batch.id),
-        state=progress.state,
-        jobs=progress.total,
-        completed=progress.completed,
-        dead=progress.dead,
-        cancelled=progress.cancelled,
-        seconds=round(seconds, 1),
-    )

@@ -77,7 +77,7 @@ class Output:
             console(sys.stdout).print(table)
             return
         widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
-        for row in (columns, *cells):
+        for row in (list(columns), *cells):
             padded = (
                 cell.rjust(width) if right else cell.ljust(width)
                 for cell, width, right in zip(row, widths, numeric, strict=True)
@@ -90,6 +90,11 @@ class Output:
         width = max(map(len, known), default=0)
         for name, value in known.items():
             self.line(f"{name:<{width}}  {shown(value)}")
+
+    def block(self, text: str, *, indent: str = "  ") -> None:
+        """Several lines as they are: a traceback, a definition."""
+        for line in text.rstrip().splitlines():
+            self.line(f"{indent}{harmless(line)}")
 
     def _problem(self, word: str, colour: str, text: str) -> None:
         if sys.stderr.isatty():

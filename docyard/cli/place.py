@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from docyard.cli.output import harmless
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def short_source(uri: str) -> str:

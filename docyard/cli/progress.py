@@ -127,6 +127,26 @@ async def until_done(batch: Batch, display: Display) -> None:
         await asyncio.sleep(max(0.2, 10 * (time.monotonic() - begun)))
 
 
+def log_enqueued(batch: Batch) -> None:
+    """Log that a batch's jobs wait."""
+    _log.info("ingest.enqueued", batch_id=str(batch.id), files=batch.files, refused=len(batch.refused))
+
+
+async def log_finished(batch: Batch, seconds: float) -> None:
+    """Log what became of a batch; its ``state`` says whether all of it has ended."""
+    progress = await batch.progress()
+    _log.info(
+        "ingest.finished",
+        batch_id=str(batch.id),
+        state=progress.state,
+        jobs=progress.total,
+        completed=progress.completed,
+        dead=progress.dead,
+        cancelled=progress.cancelled,
+        seconds=round(seconds, 1),
+    )
+
+
 def choose_display(*, quiet: bool) -> Display:
     """What fits where standard error goes."""
     if quiet:

@@ -42,7 +42,9 @@ async def search(
     kind: Annotated[
         str | None, typer.Option("--kind", "-k", help="Only documents of this kind, such as file.")
     ] = None,
-    collection: Annotated[str | None, typer.Option("--collection", "-c", help="Only this collection.")] = None,
+    collection: Annotated[
+        str | None, typer.Option("--collection", "-c", help="Only this collection.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Documents at most.")] = 10,
     as_json: Annotated[
         bool, typer.Option("--json", help='Print {"hits": […], "degraded": null or a reason}.')

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from docyard_schema import Database
 
 _COVERAGE = """
-SELECT coalesce(sum(chunks), 0)::bigint, coalesce(sum(embedded), 0)::bigint, coalesce(sum(missing), 0)::bigint,
-    coalesce(sum(failed), 0)::bigint
+SELECT coalesce(sum(chunks), 0)::bigint, coalesce(sum(embedded), 0)::bigint,
+    coalesce(sum(missing), 0)::bigint, coalesce(sum(failed), 0)::bigint
 FROM docyard.embedding_coverage WHERE model = %s
 """
 

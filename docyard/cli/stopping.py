@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import sys
@@ -50,6 +49,8 @@ class Stopping:
 
     async def run(self, command: Coroutine[Any, Any, _Result]) -> _Result:
         """Run a command under these rules."""
+        import asyncio
+
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in one
 

@@ -22,7 +22,7 @@ _HARMLESS = ("unsupported", "not_a_file")
 
 
 def failed_paths(refused: Sequence[Refused], given: Sequence[Path]) -> list[Refused]:
-    """Those of the refused that somebody wanted ingested: a dangling link inside a folder is not among them."""
+    """Those of the refused that somebody wanted ingested; a dangling link inside a folder is no such."""
     named = {path.absolute() for path in given}
     return [
         entry

@@ -89,7 +89,9 @@ class Supervisor:
         flags = ["--verbose"] if options.verbose else ["--quiet"] if options.quiet else []
         config = [f"--config={options.config}"] if options.config else []
         # Settings of the command line go by the environment, where no list of processes shows a password.
-        overrides = {f"DOCYARD_{name.upper()}": str(value) for name, value in self.invocation.overrides.items()}
+        overrides = {
+            f"DOCYARD_{name.upper()}": str(value) for name, value in self.invocation.overrides.items()
+        }
         child = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",

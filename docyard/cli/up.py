@@ -38,7 +38,9 @@ def _greet(invocation: Invocation, output: Output, yard: Docyard, worker: Worker
 
     provider = yard.pipeline.provider
     output.line(f"docyard {__version__} is up: {yard.database.describe()}.")
-    output.line(f"One worker runs up to {worker.options.concurrency} jobs at once; vectors by {provider.name}.")
+    output.line(
+        f"One worker runs up to {worker.options.concurrency} jobs at once; vectors by {provider.name}."
+    )
     if invocation.options.database_url is None and invocation.options.config is None:
         at = f"--home '{invocation.options.home}' " if invocation.options.home else ""
         output.note("From another terminal, in this folder:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,17 +21,18 @@ def worker(
         list[str] | None, typer.Option(metavar="QUEUE", help="Serve only this queue. May be repeated.")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option("--concurrency", min=1, help="Jobs at once in each process.", show_default=False)
+        int | None,
+        typer.Option("--concurrency", min=1, help="Jobs at once in each process.", show_default=False),
     ] = None,
-    processes: Annotated[
-        int, typer.Option(min=1, help="Processes; one that dies is started again.")
-    ] = 1,
+    processes: Annotated[int, typer.Option(min=1, help="Processes; one that dies is started again.")] = 1,
     app: Annotated[
         str | None, typer.Option(metavar="MODULE:REGISTRY", help="Handlers of your own, beside docyard's.")
     ] = None,
     supervised: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> int:
     """Run jobs until stopped: Ctrl-C or SIGTERM lets running jobs finish, a second one ends at once."""
+    import asyncio
+
     from docyard.cli.working import load_registry
 
     invocation.start_logs()
@@ -44,7 +44,9 @@ def worker(
         arguments += [f"--concurrency={concurrency}"] if concurrency else []
         arguments += [f"--app={app}"] if app else []
         return asyncio.run(Supervisor(invocation, arguments, processes).run())
-    asyncio.run(invocation.stopping.run(_work(invocation, queue, concurrency, registry, supervised=supervised)))
+    asyncio.run(
+        invocation.stopping.run(_work(invocation, queue, concurrency, registry, supervised=supervised))
+    )
     return 0
 
 
@@ -56,6 +58,8 @@ async def _work(
     *,
     supervised: bool,
 ) -> None:
+    import asyncio
+
     from docyard.cli.working import stops
 
     async with (

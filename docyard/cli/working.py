@@ -5,16 +5,12 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-from contextlib import AbstractContextManager, asynccontextmanager
-from typing import TYPE_CHECKING, Any
-
-from docyard_schema.errors import ConfigError
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from contextlib import AbstractContextManager
 
     from docyard.cli.invocation import Invocation
-    from docyard.facade import Docyard
     from docyard_queue import Registry
     from docyard_workers.process import Worker
 
@@ -32,24 +28,19 @@ def stops(invocation: Invocation, worker: Worker) -> AbstractContextManager[None
     return invocation.stopping.gracefully(stop)
 
 
-@asynccontextmanager
-async def working(yard: Docyard, **options: Any) -> AsyncIterator[Worker]:
-    """A worker with the command's own ``options``; None among them leaves a setting as it is."""
-    async with yard.worker(**options) as worker:
-        yield worker
-
-
 def load_registry(target: str) -> Registry:
     """The registry that ``module:name`` names, looked up from the current folder first.
 
     Raises :class:`ConfigError` when there is no such thing.
     """
     from docyard_queue import Registry
+    from docyard_schema import ConfigError
 
     module_name, _, attribute = target.partition(":")
     if not module_name or not attribute:
         raise ConfigError(
-            f"--app is module:registry, got {target!r}.", hint="For example: docyard worker --app my_app.jobs:registry"
+            f"--app is module:registry, got {target!r}.",
+            hint="For example: docyard worker --app my_app.jobs:registry",
         )
     if os.getcwd() not in sys.path:  # noqa: PTH109
         sys.path.insert(0, os.getcwd())  # noqa: PTH109

@@ -1,6 +1,5 @@
 """Chunks cover the text, keep its order, fit, and know under which headings they stand."""
 
-import hashlib
 import re
 import time
 
@@ -9,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from docyard_schema.errors import InvalidInput
-from docyard_workers.ingest.chunking import ChunkText, content_hash, identify, split, token_count
+from docyard_workers.ingest.chunking import split
 from docyard_workers.ingest.headings import clean, find_headings
 
 FORMATS = st.sampled_from(["markdown", "plain", "code"])
@@ -141,16 +140,6 @@ def test_an_unclosed_link_or_emphasis_in_a_heading_takes_no_time():
     assert clean("[" * 5000 + "*" * 5000)
     assert find_headings("# " + " " * 200_000 + "x")[0].text == "x"
     assert time.process_time() - began < 2
-
-
-def test_identity_counts_equal_texts_in_order():
-    chunks = [ChunkText(text, (), 0, 1) for text in ("a", "b", "a", "a")]
-    a, b = hashlib.sha256(b"a").digest(), content_hash("b")
-    assert identify(chunks) == [(a, 0), (b, 0), (a, 1), (a, 2)]
-
-
-def test_tokens_are_a_quarter_of_the_bytes_rounded_up():
-    assert [token_count(text) for text in ("", "a", "abcd", "abcde", "éé€")] == [0, 1, 1, 2, 2]
 
 
 @pytest.mark.parametrize(("size", "overlap"), [(15, 0), (0, 0), (100, 50), (100, -1)])

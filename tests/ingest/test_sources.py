@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.unprivileged import open_folder, ordinary_user
 
 from docyard_workers.ingest import sources
 from docyard_workers.ingest.errors import (
@@ -80,11 +81,11 @@ def test_a_link_to_itself_is_unreadable(tmp_path):
         read_source(tmp_path / "loop")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_no_permission_is_unreadable(tmp_path):
-    (tmp_path / "secret").touch(mode=0)
-    with pytest.raises(SourceUnreadable):
-        read_source(tmp_path / "secret")
+def test_no_permission_is_unreadable():
+    with open_folder() as folder:
+        (folder / "secret").touch(mode=0)
+        with ordinary_user(), pytest.raises(SourceUnreadable):
+            read_source(folder / "secret")
 
 
 def test_too_large_says_how_large(tmp_path):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from support.unprivileged import open_folder, ordinary_user
 
 from docyard_schema.errors import InvalidInput
 from docyard_workers.ingest.walk import FoundFile, Refused, find_files
@@ -137,12 +138,14 @@ def test_what_cannot_be_ingested_is_refused_with_its_code(tmp_path):
     }
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_folder_without_permission_is_refused_and_the_walk_goes_on(tmp_path):
-    make(tmp_path, "locked/a.md", "z.md")
-    (tmp_path / "locked").chmod(0)
-    assert refused(tmp_path) == {"locked": "unreadable"}
-    assert taken(tmp_path) == ["z.md"]
+def test_a_folder_without_permission_is_refused_and_the_walk_goes_on():
+    with open_folder() as folder:
+        make(folder, "locked/a.md", "z.md")
+        (folder / "locked").chmod(0)
+        with ordinary_user():
+            assert refused(folder) == {"locked": "unreadable"}
+            assert taken(folder) == ["z.md"]
+        (folder / "locked").chmod(0o700)
 
 
 def test_links_are_followed_once_and_loops_end(tmp_path):

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
 from docyard_schema import ConnectionRejected, DatabaseUnavailable, DocyardError, errors
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 def tree(kind: type[DocyardError] = DocyardError) -> Iterator[type[DocyardError]]:

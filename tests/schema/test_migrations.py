@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from support.examples import fill
 
@@ -22,6 +21,8 @@ from docyard_schema.migrations.steps_on_disk import BASE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import psycopg
 
 LAST = len(load_steps())
 
@@ -160,7 +161,7 @@ async def test_many_migrate_at_once_and_one_works(empty_url: str) -> None:
     assert found == [list(range(1, LAST + 1))] * 4
 
 
-async def status_of(database: Database):  # type: ignore[no-untyped-def]  # noqa: ANN201
+async def status_of(database: Database):  # type: ignore[no-untyped-def]
     async with database.connection() as connection:
         return await migration_status(connection, database.namespace)
 

@@ -7,12 +7,15 @@ import importlib.util
 import pickle
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
 
-from docyard_schema import Database
 from docyard_schema.statements import Statements, load_statements, parse_statements
+
+if TYPE_CHECKING:
+    from docyard_schema import Database
 
 PACKAGES = ("docyard_schema", "docyard_queue", "docyard_workers", "docyard")
 

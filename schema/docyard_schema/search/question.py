@@ -48,9 +48,8 @@ class Question:
 def read_question(query: str) -> Question:
     """Take a query apart; every string is a valid query.
 
-    Characters that Postgres cannot store (NUL, lone surrogates) separate words. Phrases are demanded of
-    every branch unless ``or`` offers a way around them. Raises :class:`InvalidInput` beyond 10,000
-    characters.
+    Characters that Postgres cannot store (NUL, lone surrogates) separate words. Raises
+    :class:`InvalidInput` beyond 10,000 characters.
     """
     if len(query) > LONGEST_QUERY:
         raise InvalidInput(
@@ -84,11 +83,16 @@ def read_question(query: str) -> Question:
     texts = [text for alternative in offered for text, _ in alternative]
     words = " ".join(texts).replace('"', " ")
     stripped = (word.lstrip(_OPERATORS) for word in words.split())
-    required = [" ".join(text for text, is_phrase in alternative if is_phrase) for alternative in offered]
+    # One without a phrase is met by any of its words: "or" offers a way around the phrases of the others.
+    phrases = [" ".join(text for text, is_phrase in alternative if is_phrase) for alternative in offered]
+    required = [
+        found or " or ".join(text for text, _ in alternative)
+        for found, alternative in zip(phrases, offered, strict=True)
+    ]
     return Question(
         strict=" or ".join(" ".join(text for text, _ in alternative) for alternative in offered),
         words=words,
         highlight=" or ".join(word for word in stripped if word and word.lower() != "or"),
-        phrases=" or ".join(required) if all(required) else "",
+        phrases=" or ".join(required) if any(phrases) else "",
         exclusions=" ".join(exclusions),
     )

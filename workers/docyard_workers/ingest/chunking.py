@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from bisect import bisect_right
-from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -16,7 +14,7 @@ from docyard_workers.ingest.errors import ParserMissing
 from docyard_workers.ingest.headings import Heading, find_headings, heading_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from docyard_workers.ingest.parsing.document import TextFormat
 
@@ -75,27 +73,6 @@ def split(
             if not (_MARKS_ONLY.fullmatch(piece) if markdown else piece.isspace()):
                 chunks.append(ChunkText(piece, outline.path(start, end), start, end))
     return chunks
-
-
-def content_hash(text: str) -> bytes:
-    """The SHA-256 of a chunk's exact text: 32 bytes. Equal hash, equal vector."""
-    return hashlib.sha256(text.encode()).digest()
-
-
-def identify(chunks: Iterable[ChunkText]) -> list[tuple[bytes, int]]:
-    """Each chunk's identity within its document: its content hash, and how many before it have the same."""
-    seen: Counter[bytes] = Counter()
-    identities = []
-    for chunk in chunks:
-        digest = content_hash(chunk.text)
-        identities.append((digest, seen[digest]))
-        seen[digest] += 1
-    return identities
-
-
-def token_count(text: str) -> int:
-    """An estimate for when no tokenizer is at hand: a quarter of the UTF-8 bytes, rounded up."""
-    return -(-len(text.encode()) // 4)
 
 
 class _Outline:
