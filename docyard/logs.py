@@ -40,7 +40,7 @@ def configure(level: str = "info", form: LogFormat = "auto", *, few_job_events: 
     ]
     if few_job_events is not None:
         shared.append(_AtMost(few_job_events))
-    ending: list[Processor] = [structlog.processors.format_exc_info, mask_secrets]
+    ending: list[Processor] = [structlog.processors.format_exc_info, mask_secrets, _event_first]
     renderer: Processor = (
         structlog.dev.ConsoleRenderer(colors=_in_colour())
         if console
@@ -63,6 +63,11 @@ def mask_secrets(_logger: Any, _method: str, event: EventDict) -> EventDict:
         elif isinstance(value, str):
             event[name] = mask_password(value)
     return event
+
+
+def _event_first(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    first = {name: event.pop(name) for name in ("timestamp", "level", "event") if name in event}
+    return {**first, **event}
 
 
 class _AtMost:

@@ -94,7 +94,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
         outer = context.find_root().obj or GlobalOptions()
         inner = GlobalOptions(**{name: values.pop(name) for name in _GLOBAL})
         invocation = Invocation(inner.over(outer))
-        raise typer.Exit(_ending(invocation, lambda: function(invocation, **values)))
+        raise typer.Exit(ending(invocation, lambda: function(invocation, **values)))
 
     defaults: dict[str, Any] = {"verbose": False, "quiet": False}
     added = [
@@ -110,7 +110,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
     return run
 
 
-def _ending(invocation: Invocation, call: Callable[[], Any]) -> int:
+def ending(invocation: Invocation, call: Callable[[], Any]) -> int:
     """Run a command and say how it ended, as an exit code."""
     output = invocation.output
     try:

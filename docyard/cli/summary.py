@@ -56,6 +56,11 @@ def tell_summary(output: Output, summary: IngestSummary, *, files: int, seconds:
             f"Chunks: {summary.chunks:,} in new and changed files; {summary.embedded:,} embedded, "
             f"{summary.reused:,} with a vector reused."
         )
+    tell_failures(output, summary)
+
+
+def tell_failures(output: Output, summary: IngestSummary) -> None:
+    """Say which jobs are dead and why, and what can be done."""
     for job_id, source, code, message in summary.failures[:_SHOWN]:
         first = (message or code).splitlines()[0]
         output.warn(f"job {job_id}, {short_source(source)}: {first}")

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from datetime import timedelta
 
+    import procrastinate
+
 
 Handler = Callable[..., Awaitable[Any] | Any]
 _Decorated = TypeVar("_Decorated", bound=Handler)
@@ -95,6 +97,14 @@ class Registry:
             return function
 
         return register
+
+    @classmethod
+    def from_procrastinate(cls, app: procrastinate.App) -> Registry:
+        """A registry with the tasks of a procrastinate ``App``, run as they are, without its worker."""
+        # Not at the top: who writes docyard handlers never loads procrastinate.
+        from docyard_queue.procrastinate_tasks import take_over
+
+        return take_over(app, cls())
 
     def job(self, kind: str, payload: Mapping[str, Any] | BaseModel | None = None, **options: Any) -> NewJob:
         """A job of a registered kind, in its handler's queue unless ``options`` name another."""

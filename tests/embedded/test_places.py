@@ -51,6 +51,15 @@ def test_a_path_with_spaces_letters_of_the_world_and_two_hundred_characters(
     assert not (home / "postgres" / "postmaster.pid").exists()
 
 
+def test_what_the_environment_says_of_another_server_does_not_apply(home: Path, machine: Machine) -> None:
+    other = {"PGHOST": "db.invalid", "PGHOSTADDR": "192.0.2.1", "PGPORT": "6000", "PGDATA": "/x"}
+    other |= {"PGSSLMODE": "verify-full", "PGGSSENCMODE": "require", "PGREQUIREAUTH": "scram-sha-256"}
+    other |= {"PGCHANNELBINDING": "require", "PGTARGETSESSIONATTRS": "read-only", "PGPASSWORD": "x"}
+    user = machine.user(home, env=os.environ | other)
+    psycopg.connect(user.conninfo()).close()
+    user.leave()
+
+
 @pytest.mark.parametrize("temporary", ["deep/" * 30, "a b,c"])
 def test_a_temporary_folder_that_no_socket_address_can_hold(
     home: Path, machine: Machine, temporary: str

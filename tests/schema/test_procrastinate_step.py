@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import procrastinate
 from procrastinate import PsycopgConnector
 from psycopg.conninfo import make_conninfo
 
-from docyard_schema import Database
 from docyard_schema.migrations import load_steps, migrate, rollback
+
+if TYPE_CHECKING:
+    from docyard_schema import Database
 
 
 def body(text: str) -> list[str]:

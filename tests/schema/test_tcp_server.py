@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
 from support.examples import embed, fill, store
 
 from docyard_schema import Database, DocumentRepository, Health, HealthStatus
@@ -14,6 +13,8 @@ from docyard_schema.migrations import find_drift, load_steps, migrate, rollback,
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    import pytest
 
 
 async def test_a_document_is_stored_and_found_by_url(

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 FILL = (
     """
     INSERT INTO docyard.documents (id, kind, collection, source_uri, current_version)
-    SELECT gen_random_uuid(), CASE n %% 20 WHEN 0 THEN 'rare' ELSE 'file' END, 'main', n::text, gen_random_uuid()
+    SELECT gen_random_uuid(), CASE n %% 20 WHEN 0 THEN 'rare' ELSE 'file' END, 'main', n::text,
+        gen_random_uuid()
     FROM generate_series(1, %(rows)s) AS n
     """,
     """
@@ -44,7 +45,8 @@ FILL = (
     SELECT %(model)s, id, random.vector::vector, content_hash
     FROM docyard.chunks
     CROSS JOIN LATERAL (
-        SELECT array_agg(random() - 0.5) AS vector FROM generate_series(chunks.id, chunks.id + %(dimension)s - 1)
+        SELECT array_agg(random() - 0.5) AS vector
+        FROM generate_series(chunks.id, chunks.id + %(dimension)s - 1)
     ) AS random
     """,
 )
@@ -101,7 +103,7 @@ class Library:
         return self.model
 
     async def fill(self, rows: int, *, dimension: int = 8) -> None:
-        """``rows`` documents of one chunk with random vectors, made in SQL; one in 20 is of the kind "rare"."""
+        """``rows`` documents of one chunk with random vectors, one in 20 of the kind "rare"."""
         model = await self.use_model(dimension)
         async with self.database.connection() as connection:
             parameters = {"rows": rows, "model": model.id, "dimension": dimension}

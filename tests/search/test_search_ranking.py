@@ -112,7 +112,7 @@ async def test_german_words_are_found_by_their_stem(library, search) -> None:
     assert [hits[0].snippet[start:end] for start, end in hits[0].highlights] == ["Häuser", "Stadt"]
 
 
-@pytest.mark.parametrize("query", ["café", "cafe\u0301", "naïveté", "日本語", "Ελλάδα", "emoji 🙂"])
-async def test_words_of_any_script_are_found(library, search, query: str) -> None:
+async def test_words_of_any_script_are_found(library, search) -> None:
     found = await library.add("Un café, la naïveté, 日本語 und Ελλάδα, an emoji 🙂 too.")
-    assert [hit.document_id for hit in await search.search(query, mode="text")] == [found]
+    for query in ("café", "cafe\u0301", "naïveté", "日本語", "Ελλάδα", "emoji 🙂"):
+        assert [hit.document_id for hit in await search.search(query, mode="text")] == [found], query

@@ -40,11 +40,11 @@ async def test_a_vector_search_demands_a_model_and_a_vector(library, search) -> 
         await search.search("apple", mode="vector", model=model)
 
 
-@pytest.mark.parametrize("vector", [(0, 0), (float("nan"), 1), (float("inf"), 1)])
-async def test_vectors_without_a_direction_are_refused(library, search, vector) -> None:
+async def test_vectors_without_a_direction_are_refused(library, search) -> None:
     model = await library.use_model(2)
-    with pytest.raises(InvalidInput):
-        await search.search("apple", vector=vector, model=model)
+    for vector in ((0, 0), (float("nan"), 1), (float("inf"), 1)):
+        with pytest.raises(InvalidInput):
+            await search.search("apple", vector=vector, model=model)
 
 
 async def test_a_vector_of_another_model_is_refused(library, search, database) -> None:

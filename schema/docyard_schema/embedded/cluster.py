@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
 from docyard_schema.embedded import postmaster
 from docyard_schema.embedded.account import account_for
@@ -16,7 +15,7 @@ from docyard_schema.embedded.configuration import server_options
 from docyard_schema.embedded.creation import clear_leftovers, create_data_directory, failure
 from docyard_schema.embedded.home import WAYS_OUT
 from docyard_schema.embedded.postmaster import Postmaster, is_alive, is_postmaster, wait_until
-from docyard_schema.embedded.sockets import make_socket_folder
+from docyard_schema.embedded.sockets import address, make_socket_folder
 from docyard_schema.errors import EmbeddedError
 
 if TYPE_CHECKING:
@@ -78,11 +77,17 @@ class Cluster:
             found = Postmaster.read(self.home.data_directory)
             if found is None or found.status not in {"ready", "stopping"}:
                 return not is_alive(self.home.data_directory, self.home.server_lock)
-            if found.status == "stopping" or not self.has_living_postmaster() or not _has_socket(found):
+            if found.status == "stopping" or not self.has_living_postmaster():
                 return True
-            # Asked at the door: a server too full to let us in is a running one.
-            door = _address(found, "postgres") + " connect_timeout=10"
-            answered = psycopg.pq.PGconn.ping(door.encode()) == psycopg.pq.Ping.OK
+            if found.sockets is None or not (found.sockets / postmaster.SOCKET_FILES[0]).exists():
+                return True
+            # Asked at the door: a server too full to let us in is a running one. And what keeps us
+            # from asking (a PGSERVICE that does not exist) is an error when we connect.
+            door = address(found.sockets, "postgres") + " connect_timeout=10"
+            answered = psycopg.pq.PGconn.ping(door.encode()) in {
+                psycopg.pq.Ping.OK,
+                psycopg.pq.Ping.NO_ATTEMPT,
+            }
             return answered
 
         wait_until(settled, START_PATIENCE)
@@ -105,9 +110,9 @@ class Cluster:
     def conninfo(self, database: str) -> str:
         """How psycopg reaches a database of the running server."""
         found = Postmaster.read(self.home.data_directory)
-        if found is None:
+        if found is None or found.sockets is None:
             raise EmbeddedError(f"The server of {self.home.path} is gone.", operation="embedded.connect")
-        return _address(found, database)
+        return address(found.sockets, database)
 
     def version(self) -> int:
         """The major version of the data directory."""
@@ -135,11 +140,3 @@ class Cluster:
             known = connection.execute("SELECT 1 FROM pg_database WHERE datname = 'docyard'")
             if known.fetchone() is None:
                 connection.execute("CREATE DATABASE docyard")
-
-
-def _address(found: Postmaster, database: str) -> str:
-    return make_conninfo(host=str(found.sockets), port=5432, user="postgres", dbname=database)
-
-
-def _has_socket(found: Postmaster) -> bool:
-    return found.sockets is not None and (found.sockets / postmaster.SOCKET_FILES[0]).exists()

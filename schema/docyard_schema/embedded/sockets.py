@@ -7,6 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from psycopg.conninfo import make_conninfo
+
 from docyard_schema.embedded.postmaster import SOCKET_FILES, SOCKET_PREFIX
 
 if TYPE_CHECKING:
@@ -15,6 +17,14 @@ if TYPE_CHECKING:
 # An address holds 107 bytes on Linux and 103 on macOS; mkdtemp adds eight to the prefix.
 _ADDRESS_BYTES = 103
 _OWN_BYTES = len(f"/{SOCKET_PREFIX}12345678/{SOCKET_FILES[0]}")
+# Variables of libpq that would lead elsewhere, or demand what a local socket cannot give.
+_OVERRULED = {
+    "PGHOSTADDR": ("hostaddr", ""),
+    "PGGSSENCMODE": ("gssencmode", "disable"),
+    "PGCHANNELBINDING": ("channel_binding", "disable"),
+    "PGREQUIREAUTH": ("require_auth", ""),
+    "PGTARGETSESSIONATTRS": ("target_session_attrs", "any"),
+}
 
 
 def make_socket_folder(account: Account, former: Path | None) -> Path:
@@ -29,6 +39,14 @@ def make_socket_folder(account: Account, former: Path | None) -> Path:
     folder = Path(tempfile.mkdtemp(prefix=SOCKET_PREFIX, dir=_place(account)))
     account.give(folder)
     return folder
+
+
+def address(sockets: Path, database: str) -> str:
+    """How psycopg reaches a database; what the environment says of other servers does not apply."""
+    misleading = {_OVERRULED[name] for name in _OVERRULED.keys() & os.environ.keys()}
+    return make_conninfo(
+        host=str(sockets), port=5432, user="postgres", dbname=database, **dict(sorted(misleading))
+    )
 
 
 def _place(account: Account) -> Path:

@@ -17,21 +17,14 @@ SELECT pgvector.vector_dims('[1]'::pgvector.vector), %(language)s::regconfig,
 
 -- name: search
 -- One statement for all modes: an unwanted branch is constantly false, and the planner drops it. Each branch
--- ranks chunks, keeps the best of each document and ranks those; documents are fused by reciprocal rank.
+-- ranks chunks, keeps the best of each document and ranks those (equals share a rank, or the order of their ids
+-- would outweigh another branch); documents are fused by reciprocal rank.
 -- Why these three, with figures: docs/design/search.md.
+-- Phrases and exclusions hold in every branch. They are written out in each instead of once in a WITH, as are
+-- the filters: so the planner sees their values, estimates how much they leave, and takes the HNSW index or not.
 -- literal: model = 1
 -- literal: dimension = 256
-WITH question AS MATERIALIZED (
-    -- "required" holds in every branch: phrases and exclusions. A query may be empty of lexemes (stop words);
-    -- "strict" is then NULL, or exclusions alone would match nearly all there is.
-    SELECT asked.required, CASE WHEN numnode(asked.strict) > 0 THEN asked.strict && asked.required END AS strict
-    FROM (
-        SELECT websearch_to_tsquery(%(language)s::regconfig, %(strict)s) AS strict,
-            websearch_to_tsquery(%(language)s::regconfig, %(phrases)s)
-                && websearch_to_tsquery(%(language)s::regconfig, %(exclusions)s) AS required
-    ) AS asked
-),
-counted AS MATERIALIZED (
+WITH counted AS MATERIALIZED (
     -- How many chunks have each word, counted through the GIN index: 0.3 ms per 1,000 of them, exact, and no
     -- statistics to keep right. Tombstones and filters do not matter here: a score says how rare a word is in
     -- the store, not in today's selection. Quoted by hand, for a lexeme may hold any character.
@@ -53,6 +46,7 @@ counted AS MATERIALIZED (
 corpus AS MATERIALIZED (
     -- An index-only scan of chunks_length_idx, 1.5 ms for 30,000 chunks; reading the table takes ten times that.
     SELECT count(*) AS chunks, avg(chunk.length)::double precision AS mean_length FROM docyard.chunks AS chunk
+    WHERE %(textual)s::boolean
 ),
 term AS MATERIALIZED (
     -- "reached" adds up chunks from the rarest word on. It bounds what BM25 looks at: a word beyond the bound
@@ -73,28 +67,32 @@ terms AS MATERIALIZED (
 strict_chunk AS (
     -- Every word in one chunk, phrases as phrases; ts_rank_cd rewards words that stand close together.
     SELECT candidate.id, candidate.document_id,
-        ts_rank_cd(candidate.lexemes, question.strict)::double precision AS score
+        ts_rank_cd(candidate.lexemes, websearch_to_tsquery(%(language)s::regconfig, %(strict)s))::double precision
+            AS score
     FROM (
         SELECT chunk.id, chunk.document_id, chunk.lexemes
         FROM docyard.chunks AS chunk
         JOIN docyard.documents AS document ON document.id = chunk.document_id
-        WHERE %(textual)s::boolean AND chunk.lexemes @@ (SELECT question.strict FROM question)
+        -- Stop words alone leave an empty query, and exclusions would then find nearly all there is.
+        WHERE %(textual)s::boolean AND numnode(websearch_to_tsquery(%(language)s::regconfig, %(strict)s)) > 0
+            AND chunk.lexemes @@ (websearch_to_tsquery(%(language)s::regconfig, %(strict)s)
+                && websearch_to_tsquery(%(language)s::regconfig, %(phrases)s)
+                && websearch_to_tsquery(%(language)s::regconfig, %(exclusions)s))
             AND document.deleted_at IS NULL AND document.current_version IS NOT NULL
             AND (document.expires_at IS NULL OR document.expires_at > docyard.clock())
             AND (%(collection)s::text IS NULL OR document.collection = %(collection)s)
             AND (%(kind)s::text IS NULL OR document.kind = %(kind)s)
         LIMIT %(candidates)s
     ) AS candidate
-    CROSS JOIN question
 ),
 strict_document AS (
     SELECT best.document_id, best.id, best.score,
-        row_number() OVER (ORDER BY best.score DESC, best.document_id) AS rank
+        rank() OVER (ORDER BY best.score DESC) AS rank
     FROM (
         SELECT DISTINCT ON (document_id) document_id, id, score
         FROM strict_chunk ORDER BY document_id, score DESC, id
     ) AS best
-    ORDER BY rank
+    ORDER BY rank, best.document_id
     LIMIT %(depth)s
 ),
 bm25_chunk AS (
@@ -108,7 +106,9 @@ bm25_chunk AS (
         FROM docyard.chunks AS chunk
         JOIN docyard.documents AS document ON document.id = chunk.document_id
         WHERE %(textual)s::boolean
-            AND chunk.lexemes @@ (SELECT terms.sought && question.required FROM terms CROSS JOIN question)
+            AND chunk.lexemes @@ ((SELECT terms.sought FROM terms)
+                && websearch_to_tsquery(%(language)s::regconfig, %(phrases)s)
+                && websearch_to_tsquery(%(language)s::regconfig, %(exclusions)s))
             AND document.deleted_at IS NULL AND document.current_version IS NOT NULL
             AND (document.expires_at IS NULL OR document.expires_at > docyard.clock())
             AND (%(collection)s::text IS NULL OR document.collection = %(collection)s)
@@ -138,12 +138,12 @@ bm25_chunk AS (
 ),
 bm25_document AS (
     SELECT best.document_id, best.id, best.score,
-        row_number() OVER (ORDER BY best.score DESC, best.document_id) AS rank
+        rank() OVER (ORDER BY best.score DESC) AS rank
     FROM (
         SELECT DISTINCT ON (document_id) document_id, id, score
         FROM bm25_chunk ORDER BY document_id, score DESC, id
     ) AS best
-    ORDER BY rank
+    ORDER BY rank, best.document_id
     LIMIT %(depth)s
 ),
 vector_chunk AS (
@@ -163,14 +163,15 @@ vector_chunk AS (
         AND (document.expires_at IS NULL OR document.expires_at > docyard.clock())
         AND (%(collection)s::text IS NULL OR document.collection = %(collection)s)
         AND (%(kind)s::text IS NULL OR document.kind = %(kind)s)
-        AND (NOT %(restricted)s::boolean OR chunk.lexemes @@ (SELECT question.required FROM question))
+        AND (NOT %(restricted)s::boolean OR chunk.lexemes @@ (websearch_to_tsquery(%(language)s::regconfig, %(phrases)s)
+            && websearch_to_tsquery(%(language)s::regconfig, %(exclusions)s)))
     ORDER BY vector.embedding::pgvector.halfvec({dimension})
         OPERATOR(pgvector.<=>) %(vector)s::pgvector.halfvec({dimension})
     LIMIT %(depth)s
 ),
 vector_document AS (
     SELECT best.document_id, best.id, 1 - best.distance AS score,
-        row_number() OVER (ORDER BY best.distance, best.document_id) AS rank
+        rank() OVER (ORDER BY best.distance) AS rank
     FROM (
         SELECT DISTINCT ON (document_id) document_id, id, distance
         FROM vector_chunk ORDER BY document_id, distance, id

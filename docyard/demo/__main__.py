@@ -1,0 +1,12 @@
+"""``python -m docyard.demo``."""
+
+from __future__ import annotations
+
+import sys
+
+from docyard.cli.command import ending
+from docyard.demo.show import DemoInvocation, show
+
+if __name__ == "__main__":
+    invocation = DemoInvocation()
+    sys.exit(ending(invocation, lambda: show(invocation)))
