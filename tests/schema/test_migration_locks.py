@@ -100,7 +100,7 @@ async def test_readers_never_queue_long_behind_a_step_that_waits(database: Datab
         with held(url, "chunks", "ACCESS SHARE"):
             migrating = asyncio.create_task(migrate(connection, database.namespace, timeout_seconds=20))
             await eventually(lambda: waits_for_a_lock(url), what="the step to wait")
-            # Postgres lets nobody pass one that waits for a strong lock; so that one gives way again and again.
+            # Nobody passes one that waits for a strong lock; so that one gives way, again and again.
             async with database.connection() as reader:
                 begun = time.monotonic()
                 await reader.execute("SELECT count(*) FROM docyard.chunks")

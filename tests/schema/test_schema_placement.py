@@ -1,4 +1,4 @@
-"""Everything lives inside one schema: of any name, under any search path, for an owner without special rights."""
+"""All lives inside one schema: of any name, under any search path, for an owner without special rights."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
     Run = Callable[[str, str], None]
     AsRole = Callable[[str, str], str]
+
+
+def reading(role: str) -> str:
+    return f"GRANT USAGE ON SCHEMA docyard TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA docyard TO {role}"
 
 
 async def use_all_of_it(database: Database) -> None:
@@ -173,10 +177,7 @@ async def test_a_user_who_may_not_change_the_schema_is_told_so(
     role = make_role()
     async with await Database.connect(url) as database, database.dedicated() as connection:
         await rollback(connection, database.namespace, to=6)
-    run(
-        url,
-        f"GRANT USAGE ON SCHEMA docyard TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA docyard TO {role}",
-    )
+    run(url, reading(role))
     async with await Database.connect(as_role(url, role)) as database:
         with pytest.raises(MigrationError, match="0007_views") as caught:
             await database.initialize(migrate_schema=True)
@@ -193,9 +194,6 @@ async def test_a_user_who_may_not_read_the_schema_is_told_so(
         ) as caught:
             await database.initialize()
         assert f'GRANT USAGE ON SCHEMA "docyard" TO "{role}"' in caught.value.hint
-        run(
-            url,
-            f"GRANT USAGE ON SCHEMA docyard TO {role}; GRANT SELECT ON ALL TABLES IN SCHEMA docyard TO {role}",
-        )
+        run(url, reading(role))
         await database.initialize()
         assert await DocumentRepository(database).list() == []

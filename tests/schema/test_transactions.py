@@ -29,10 +29,13 @@ async def test_a_transaction_commits_at_its_end(database: Database) -> None:
 
 
 async def test_an_error_rolls_all_of_it_back(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError):
+    async def fail() -> None:
         async with database.transaction() as connection:
             await store(database, source_uri="a", connection=connection)
             raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
     assert await kept(database) == []
 
 

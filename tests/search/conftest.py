@@ -105,10 +105,13 @@ class Library:
     async def fill(self, rows: int, *, dimension: int = 8) -> None:
         """``rows`` documents of one chunk with random vectors, one in 20 of the kind "rare"."""
         model = await self.use_model(dimension)
-        async with self.database.connection() as connection:
-            parameters = {"rows": rows, "model": model.id, "dimension": dimension}
+        parameters = {"rows": rows, "model": model.id, "dimension": dimension}
+        async with self.database.transaction() as connection:
+            # VACUUM marks a page as visible to all only once its rows' commit is on the disk.
+            await connection.execute("SET LOCAL synchronous_commit = on")
             for statement in FILL:
                 await connection.execute(statement, parameters)
+        async with self.database.connection() as connection:
             await connection.execute("VACUUM ANALYZE docyard.documents, docyard.chunks, docyard.embeddings")
 
 

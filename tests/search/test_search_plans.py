@@ -29,10 +29,8 @@ async def explain(database, query: str, *, model=None, mode="text", **filters: s
         prepare, search = prepare.replace(name, str(value)), search.replace(name, str(value))
     async with database.transaction() as connection:
         await connection.execute(database.sql(prepare), parameters)
-        # As if the statement had run often: a generic plan must not take over.
         explained = database.sql(f"EXPLAIN (ANALYZE, FORMAT JSON, TIMING OFF) {search}")
-        for _ in range(8):
-            cursor = await connection.execute(explained, parameters, prepare=True)
+        cursor = await connection.execute(explained, parameters)
         row = await cursor.fetchone()
     return list(executed(row[0][0]["Plan"]))
 
@@ -71,6 +69,17 @@ async def test_a_search_by_vector_counts_no_words(library, database) -> None:
     assert not any(name.startswith("chunks_lexemes") or name == "chunks_length_idx" for _, name in plan)
     # Those of the vectors, and those of the hits.
     assert sum(name.startswith("chunks") for _, name in plan) == 2
+
+
+async def test_a_search_that_runs_often_keeps_being_planned_for_its_values(library, search, database) -> None:
+    await library.add("apple", vectors=[(1, 0)])
+    async with database.connection() as connection:
+        for _ in range(12):
+            await search.search("apple", vector=(1, 0), model=library.model, connection=connection)
+        cursor = await connection.execute(
+            "SELECT generic_plans, custom_plans > 0 FROM pg_prepared_statements WHERE statement LIKE '%bm25_chunk%'"
+        )
+        assert await cursor.fetchall() == [(0, True)]
 
 
 async def test_statements_prepare_on_a_fresh_database(database) -> None:
