@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Self
+
+import psycopg
 
 from docyard.batch import Batch
 from docyard.settings import Settings, load_settings
 from docyard_queue import NewJob, PostgresEngine, create_batch
-from docyard_schema import Database, InvalidInput, ModelRepository
+from docyard_schema import ConfigError, Database, InvalidInput, ModelMismatch, ModelRepository
 from docyard_schema.search import DocumentSearch, SearchResult
 from docyard_workers.embed.errors import EmbeddingError
 from docyard_workers.ingest.handler import KIND, QUEUE
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from docyard_queue import Registry
+    from docyard_queue import Backoff, Registry
     from docyard_schema import EmbeddingModel
     from docyard_schema.search import SearchMode
 
@@ -35,31 +39,46 @@ class Docyard:
     """
 
     def __init__(
-        self, settings: Settings, *, url: str | None = None, registry: Registry | None = None
+        self,
+        settings: Settings,
+        *,
+        url: str | None = None,
+        registry: Registry | None = None,
+        retry: Backoff | None = None,
     ) -> None:
         self.settings = settings
         self.database: Database
         self.pipeline: Pipeline
         self._url = url
         self._own_registry = registry
+        self._retry = retry
 
     @classmethod
     def open(
-        cls, url: str | None = None, *, settings: Settings | None = None, registry: Registry | None = None
+        cls,
+        url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        registry: Registry | None = None,
+        retry: Backoff | None = None,
     ) -> Self:
         """A docyard on ``url``, or where the settings say, or on the embedded database.
 
-        ``registry`` has an application's own handlers, which :meth:`work` runs beside docyard's. The
+        ``registry`` has an application's own handlers, which :meth:`work` runs beside docyard's. ``retry`` is
+        how long docyard's own jobs wait when they failed; ``Backoff(base=timedelta(0))`` suits tests. The
         database is opened on entering the context, and must have the schema (the embedded one is
         migrated): raises what :meth:`Database.connect` and :meth:`Database.initialize` raise.
         """
-        return cls(settings or load_settings(), url=url, registry=registry)
+        return cls(settings or load_settings(), url=url, registry=registry, retry=retry)
 
     async def __aenter__(self) -> Self:
         self.database = await Database.connect(self._url, settings=self.settings)
         try:
             await self.database.initialize()
-            self.pipeline = Pipeline(self.database, self.settings.pipeline_options())
+            options = self.settings.pipeline_options()
+            if self._retry is not None:
+                options = replace(options, retry=self._retry)
+            self.pipeline = Pipeline(self.database, options)
         except BaseException:
             await self.database.close()
             raise
@@ -92,8 +111,9 @@ class Docyard:
     ) -> Batch:
         """Enqueue one ``ingest`` job per file at or below ``paths``; workers do the rest.
 
-        Globs are those of a ``.gitignore``. What cannot be taken is in the batch's ``refused``, with the
-        reason. ``on_found`` is called with the number of files enqueued so far.
+        Globs are those of a ``.gitignore``. Without ``tags`` documents keep those that they have. What cannot
+        be taken is in the batch's ``refused``, with the reason. ``on_found`` is called with the number of
+        files enqueued so far.
         """
         given = [str(path) for path in paths]
         if not given:
@@ -103,7 +123,8 @@ class Docyard:
         engine = PostgresEngine(self.database)
         batch_id = await create_batch(self.database, f"ingest {', '.join(given)}"[:200])
         found = find_files(given, include, exclude, self.settings.ingest_max_bytes)
-        extra = {"tags": list(tags), "metadata": dict(metadata or {})} if tags or metadata else {}
+        extra: dict[str, Any] = {"tags": list(tags)} if tags else {}
+        extra |= {"metadata": dict(metadata)} if metadata else {}
         refused: list[Refused] = []
         files = 0
         # The walk reads folders: in a thread, and never more of it in memory than one statement takes.
@@ -130,6 +151,17 @@ class Docyard:
         async with self.worker(**options) as worker:
             await worker.drain()
 
+    async def refresh(self) -> None:
+        """Give the server fresh statistics, and indexes what they put off; seconds for a million chunks.
+
+        For after much was written: searches are at their speed at once, not after the server's next
+        autovacuum. Where this user may not, or there is no time for it, that is left to the server.
+        """
+        async with self.database.connection() as connection:
+            for table in ("documents", "chunks", "embeddings"):
+                with suppress(psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege):
+                    await connection.execute(self.database.sql(f"VACUUM (ANALYZE) docyard.{table}"))
+
     async def search(
         self,
         query: str,
@@ -148,7 +180,9 @@ class Docyard:
         vector: Sequence[float] | None = None
         model: EmbeddingModel | None = None
         degraded: str | None = None
-        if mode != "text" and query.strip():
+        if not query.strip() and mode in ("hybrid", "vector"):
+            mode = "text"  # finds nothing either way, and needs no vector for it
+        if mode != "text":
             model = await ModelRepository(self.database).active()
             if model is not None:
                 vector, degraded = await self._embed_query(query, model, required=mode == "vector")
@@ -172,12 +206,14 @@ class Docyard:
             await provider.start()
             if provider.model.hash != model.hash or provider.model.dimension != model.dimension:
                 # Says what is stored and what the settings ask for.
-                await self.pipeline.embed.model()
+                await ModelRepository(self.database).use(provider.model)
             answer = await provider.embed([query])
-        except (EmbeddingError, InvalidInput) as error:
+            if answer.vectors[0] is None:
+                raise InvalidInput(
+                    f"The query cannot be embedded: {answer.failures[0].message}", operation="search"
+                )
+        except (EmbeddingError, InvalidInput, ModelMismatch, ConfigError) as error:
             if required:
                 raise
-            return None, f"no vectors: {error.message}"
-        if answer.vectors[0] is None:
-            return None, f"no vectors: {answer.failures[0].message}"
+            return None, f"Found by words alone: {error.message}"
         return answer.vectors[0], None

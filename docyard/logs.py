@@ -106,9 +106,9 @@ def _configure_libraries(level: int, before: list[Processor], renderer: Processo
     logging.root.setLevel(level)
 
 
-def _as_library_event(logger: Any, _method: str, event: MutableMapping[str, Any]) -> EventDict:
+def _as_library_event(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> EventDict:
     message = event.pop("event")
-    event.update(event="library.logged", library=logger.name if logger else "", message=message)
+    event.update(event="library.logged", library=event["_record"].name, message=message)
     return event
 
 

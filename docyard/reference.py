@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
 from typing import Any
 
 from docyard.settings import PREFIX, Settings, setting_names
@@ -27,21 +26,15 @@ This page is printed by `docyard config reference`.
 
 def settings_markdown() -> str:
     """A page with every setting: name, values, default, meaning."""
-    lines = [_HEAD]
-    for group, names in groupby(setting_names(), key=lambda name: name.partition("_")[0]):
-        lines += [f"## {group}", "", "| setting | values | default | meaning |", "|---|---|---|---|"]
-        for name in names:
-            entry = _schema_of(setting_names()[name])
-            default = Settings.model_fields[setting_names()[name]].default
-            shown = (
-                ""
-                if default is None
-                else f"`{str(default).lower() if isinstance(default, bool) else default}`"
-            )
-            description = entry.get("description", "")
-            lines.append(f"| `{name}` | {_values(entry)} | {shown} | {description} |")
-        lines.append("")
-    return "\n".join(lines)
+    lines = [_HEAD, "| setting | values | default | meaning |", "|---|---|---|---|"]
+    for name, field in setting_names().items():
+        entry = _schema_of(field)
+        default = Settings.model_fields[field].default
+        if isinstance(default, bool):
+            default = str(default).lower()
+        shown = "" if default is None else f"`{default}`"
+        lines.append(f"| `{name}` | {_values(entry)} | {shown} | {entry.get('description', '')} |")
+    return "\n".join(lines) + "\n"
 
 
 def settings_schema() -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -94,7 +94,7 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
         outer = context.find_root().obj or GlobalOptions()
         inner = GlobalOptions(**{name: values.pop(name) for name in _GLOBAL})
         invocation = Invocation(inner.over(outer))
-        raise typer.Exit(ending(invocation, lambda: function(invocation, **values)))
+        raise typer.Exit(ending(invocation, partial(function, invocation, **values)))
 
     defaults: dict[str, Any] = {"verbose": False, "quiet": False}
     added = [
@@ -111,15 +111,16 @@ def command(function: Callable[..., Any]) -> Callable[..., None]:
 
 
 def ending(invocation: Invocation, call: Callable[[], Any]) -> int:
-    """Run a command and say how it ended, as an exit code."""
+    """Run a command, async or not, and say how it ended, as an exit code."""
     output = invocation.output
     try:
-        returned = call()
-        if inspect.iscoroutine(returned):
+        if inspect.iscoroutinefunction(call):
             import asyncio
 
             invocation.start_logs()
-            returned = asyncio.run(invocation.stopping.run(returned))
+            returned = asyncio.run(invocation.stopping.run(call()))
+        else:
+            returned = call()
         sys.stdout.flush()
     except (typer.Exit, typer.Abort):
         raise
@@ -147,7 +148,7 @@ def _report(error: Exception, output: Output, *, verbose: bool) -> int:
 
         output.note(mask_password("".join(traceback.format_exception(error))).rstrip())
     if isinstance(error, DocyardError):
-        output.error(mask_password(error.message), mask_password(error.hint))
+        output.error(mask_password(error.message), error.hint)
         return WRONG_USE if isinstance(error, (ConfigError, InvalidInput)) else FAILED
     first = (mask_password(str(error)).strip() or "no message").splitlines()[0]
     output.error(

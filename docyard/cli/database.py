@@ -9,6 +9,7 @@ import typer
 
 from docyard.cli.command import DONE, FAILED, command
 from docyard.cli.invocation import Invocation
+from docyard.cli.output import counted
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -118,7 +119,9 @@ async def drift(invocation: Invocation, as_json: AsJson = False) -> int:
         for difference in found:
             output.block(difference, indent="")
         output.note(
-            f"{len(found)} differences from step {step}." if found else f"No difference from step {step}."
+            f"{counted(len(found), 'difference')} from step {step}."
+            if found
+            else f"No difference from step {step}."
         )
     return FAILED if found else DONE
 

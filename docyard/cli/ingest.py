@@ -11,12 +11,17 @@ import typer
 
 from docyard.cli.command import DONE, FAILED, WRONG_USE, command
 from docyard.cli.invocation import Invocation
+from docyard.cli.output import counted
 from docyard.cli.place import short_path
 from docyard.cli.working import stops
 
 if TYPE_CHECKING:
     from docyard.batch import Batch
     from docyard.facade import Docyard
+
+
+# So many new ones that the server's statistics are of yesterday.
+_MANY_CHUNKS = 1000
 
 
 @command
@@ -78,10 +83,12 @@ async def ingest(
         ended = work or wait or not batch.files
         seconds = time.monotonic() - begun
         summary = await batch.summary() if ended else None
+        if work and summary is not None and summary.chunks >= _MANY_CHUNKS:
+            await yard.refresh()
         if as_json:
             output.json(summaries.as_json(batch, summary, seconds))
         elif summary is None:
-            output.line(f"{batch.files:,} jobs enqueued as batch {batch.id}.")
+            output.line(f"{counted(batch.files, 'job')} enqueued as batch {batch.id}.")
             output.note("Run them: docyard worker   Look: docyard batches show " + str(batch.id))
         elif batch.files:
             summaries.tell_summary(output, summary, files=batch.files, seconds=seconds)

@@ -9,6 +9,7 @@ import typer
 
 from docyard.cli.command import DONE, FAILED, command
 from docyard.cli.invocation import Invocation
+from docyard.cli.output import counted
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -205,7 +206,7 @@ async def _tell(
     if as_json:
         output.json({"changed": list(changed), "left": left})
     else:
-        output.line(f"{len(changed):,} {'job' if len(changed) == 1 else 'jobs'} {word}.")
+        output.line(f"{counted(len(changed), 'job')} {word}.")
     for job_id in left:
         output.warn(f"Job {job_id} was left as it is: {await _why(inspection, job_id)}.")
     return FAILED if left else DONE

@@ -47,6 +47,11 @@ class Output:
         if not self.quiet:
             self._write(text, sys.stderr)
 
+    def aside(self, text: str) -> None:
+        """A note for whoever sits at the terminal; log lines elsewhere are not mixed with it."""
+        if sys.stderr.isatty():
+            self.note(text)
+
     def warn(self, text: str) -> None:
         """Something that went wrong without ending the command."""
         self._problem("warning", "yellow", text)
@@ -163,6 +168,11 @@ def span(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 file``, ``1,083 files``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _text(cell: str) -> Text:

@@ -29,6 +29,8 @@ class Stopping:
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        # For commands that run until they are stopped: a signal is their good end, at whatever point.
+        self.is_the_end = False
         self._stop: Callable[[], Any] | None = None
 
     @contextmanager
@@ -47,8 +49,8 @@ class Stopping:
         if self.signal is not None:
             raise Interrupted(self.signal)
 
-    async def run(self, command: Coroutine[Any, Any, _Result]) -> _Result:
-        """Run a command under these rules."""
+    async def run(self, command: Coroutine[Any, Any, _Result]) -> _Result | None:
+        """Run a command under these rules; None when a signal was its good end."""
         import asyncio
 
         loop, task = asyncio.get_running_loop(), asyncio.current_task()
@@ -68,6 +70,8 @@ class Stopping:
         try:
             return await command
         except asyncio.CancelledError:
+            if self.is_the_end and self.signal is not None:
+                return None
             self.raise_if_stopped()
             raise
         finally:

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from docyard.cli.output import harmless, span
+from docyard.cli.output import counted, harmless, span
 from docyard.cli.place import short_source
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def tell_refused(output: Output, refused: Sequence[Refused]) -> None:
     if kinds := _unsupported(refused):
         shown = ", ".join(f"{name} {count:,}" for name, count in kinds.most_common(8))
         rest = f", {len(kinds) - 8} more kinds" if len(kinds) > 8 else ""
-        output.note(f"Left out, no parser: {kinds.total():,} files ({harmless(shown)}{rest}).")
+        output.note(f"Left out, no parser: {counted(kinds.total(), 'file')} ({harmless(shown)}{rest}).")
 
 
 def tell_summary(output: Output, summary: IngestSummary, *, files: int, seconds: float) -> None:

@@ -73,7 +73,7 @@ class Supervisor:
                 return
             if code == WRONG_USE:
                 self._exit_code = WRONG_USE
-                self._stop(signal.SIGTERM)
+                self._stop()
                 return
             if time.monotonic() - begun > _SETTLED_SECONDS:
                 pause = _SHORTEST_PAUSE
@@ -121,10 +121,10 @@ class Supervisor:
                 child.kill()
             self._exit_code = 128 + number
             return
-        self.invocation.output.note("Stopping all processes; Ctrl-C again ends them at once.")
-        self._stop(number)
+        self.invocation.output.aside("Stopping all processes; Ctrl-C again ends them at once.")
+        self._stop()
 
-    def _stop(self, number: int) -> None:
+    def _stop(self) -> None:
         self._stopping.set()
         for child in self._children:
-            child.send_signal(signal.SIGTERM if number == signal.SIGTERM else number)
+            child.send_signal(signal.SIGTERM)

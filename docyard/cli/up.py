@@ -26,6 +26,7 @@ async def up(
     """Run the database and a worker here, until Ctrl-C: all that one machine needs."""
     from docyard.cli.working import load_registry, stops
 
+    invocation.stopping.is_the_end = True
     registry = load_registry(app) if app else None
     async with invocation.yard(registry) as yard, yard.worker(concurrency=concurrency) as worker:
         with stops(invocation, worker):

@@ -44,6 +44,7 @@ def worker(
         arguments += [f"--concurrency={concurrency}"] if concurrency else []
         arguments += [f"--app={app}"] if app else []
         return asyncio.run(Supervisor(invocation, arguments, processes).run())
+    invocation.stopping.is_the_end = True
     asyncio.run(
         invocation.stopping.run(_work(invocation, queue, concurrency, registry, supervised=supervised))
     )

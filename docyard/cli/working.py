@@ -20,7 +20,7 @@ def stops(invocation: Invocation, worker: Worker) -> AbstractContextManager[None
 
     def stop() -> None:
         seconds = worker.options.shutdown_seconds
-        invocation.output.note(
+        invocation.output.aside(
             f"Stopping; running jobs get {seconds:g} s to finish. Ctrl-C again ends at once."
         )
         worker.stop()

@@ -1,4 +1,4 @@
-"""Texts that are real on every machine: the documentation that installed packages carry, and docyard's own."""
+"""Texts that are real on every machine: documentation that installed packages carry, and docyard's own."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DOCSTRING = re.compile(r'"""(.*?)"""', re.DOTALL)
 
 # A module is documentation when so many characters and such a share of it are docstrings.
 _LEAST_CHARACTERS = 1500
-_LEAST_SHARE = 0.25
+_LEAST_SHARE = 0.35
 # One package of a thousand alike modules shall not be the corpus.
 _MODULES_PER_PACKAGE = 60
 _LARGEST_BYTES = 400_000
@@ -54,7 +54,7 @@ def find_corpus() -> Corpus:
     site = Path(sysconfig.get_path("purelib"))
     files: list[Path] = []
     packages: set[str] = set()
-    for package in sorted(path for path in site.iterdir() if path.is_dir()):
+    for package in sorted(path for path in site.iterdir() if _is_foreign(path)):
         found = list(_of_package(package))
         if found:
             packages.add(package.name.partition("-")[0].lower())
@@ -75,6 +75,11 @@ def _of_package(package: Path) -> Iterator[Path]:
             modules.append((characters, path))
     modules.sort(key=lambda module: -module[0])
     yield from sorted(path for _, path in modules[:_MODULES_PER_PACKAGE])
+
+
+def _is_foreign(folder: Path) -> bool:
+    """Not docyard's own metadata, which is its README again."""
+    return folder.is_dir() and not folder.name.startswith("docyard")
 
 
 def _is_dull(path: Path) -> bool:

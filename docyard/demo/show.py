@@ -33,7 +33,7 @@ HOME = Path(".docyard")
 QUERIES = (
     "store embeddings in Postgres and find the nearest neighbours",
     "how to wait longer between retries after a failed request",
-    "what happens to the embedded database when a process is killed",
+    "lock a file so that only one process writes it",
 )
 _SECONDS_BETWEEN_LINES = 3.0
 _NONE = KindProgress()
@@ -86,6 +86,8 @@ async def show(invocation: DemoInvocation) -> int:
         batch = await _enqueue(output, yard)
         await _work(invocation, yard, batch)
         summary = await batch.summary()
+        if summary.chunks:
+            await yard.refresh()
         seconds = time.monotonic() - begun
         _tell(output, summary)
         await _search(output, yard)
@@ -107,8 +109,8 @@ async def _enqueue(output: Output, yard: Docyard) -> Batch:
     corpus = find_corpus()
     batch = await yard.ingest(corpus.files, collection=COLLECTION)
     output.line(
-        f"3. Jobs: {batch.files:,} files ({corpus.size / 1e6:.1f} MB) that {corpus.packages} installed packages "
-        "carry as documentation, one job each, enqueued as one batch."
+        f"3. Jobs: {batch.files:,} files ({corpus.size / 1e6:.1f} MB) of documentation that "
+        f"{corpus.packages} installed packages carry; one job each, all in one batch."
     )
     return batch
 

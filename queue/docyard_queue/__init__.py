@@ -9,11 +9,12 @@ from docyard_queue.batches import BatchProgress, batch_progress, create_batch
 from docyard_queue.engine import Engine, PostgresEngine
 from docyard_queue.enqueue import enqueue, enqueue_async, enqueue_many
 from docyard_queue.errors import JobTimeout, LeaseLost, PermanentError, QueueError, RateLimited, UnknownKind
-from docyard_queue.inspection import AttemptRow, Inspection, JobRow, QueueStats, WorkerRow
+from docyard_queue.inspection import Inspection
 from docyard_queue.jobs import Job, NewJob
 from docyard_queue.outcomes import Cancel, Done, Snooze
 from docyard_queue.registry import HandlerSpec, Registry
 from docyard_queue.states import JobState
+from docyard_queue.views import AttemptRow, JobRow, QueueStats, WorkerRow
 
 __all__ = [
     "Attempt",

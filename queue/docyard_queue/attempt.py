@@ -5,11 +5,10 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from psycopg.types.json import Jsonb
-
 from docyard_queue.enqueue import enqueue_many
 from docyard_queue.errors import LeaseLost, QueueError
-from docyard_queue.finish import encode_result, statements
+from docyard_queue.finish import statements
+from docyard_queue.kept_text import encode_result
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -39,6 +38,7 @@ class Attempt:
         self.committed = False
         self.cancel_requested = False
         self._sync_connection = sync_connection
+        self._committing = False
 
     @property
     def number(self) -> int:
@@ -55,28 +55,32 @@ class Attempt:
                 await connection.execute("INSERT INTO effects …")
 
         Raises :class:`LeaseLost`, before the block, when another worker has the job by now. A handler may
-        do it once, as its last act: what it raises afterwards is logged and changes nothing.
+        do it once, as its last act: what it raises afterwards is logged and changes nothing. A block that
+        raised was rolled back and may be tried again; so was one that raised ``psycopg.Rollback``.
         """
-        self._once()
-        async with self.database.transaction() as connection:
-            cursor = await connection.execute(self.database.sql(statements.complete_one), self._fence(result))
-            if cursor.rowcount != 1:
-                raise LeaseLost(self.job.id, self.job.lease)
-            yield connection
-        self.committed = True
+        with self._only_once():
+            reached_the_end = False
+            async with self.database.transaction() as connection:
+                cursor = await connection.execute(self._statement(), self._fence(result))
+                self._require_lease(cursor.rowcount)
+                yield connection
+                reached_the_end = True
+            # The transaction swallows psycopg.Rollback: then nothing is done.
+            self.committed = reached_the_end
 
     @contextmanager
     def commit_sync(self, result: Any = None) -> Iterator[psycopg.Connection[Any]]:
         """:meth:`commit` for a sync handler."""
-        self._once()
         if self._sync_connection is None:
             raise QueueError("This attempt has no synchronous connections.", hint="Use: async with commit().")
-        with self._sync_connection() as connection, connection.transaction():
-            cursor = connection.execute(self.database.sql(statements.complete_one), self._fence(result))
-            if cursor.rowcount != 1:
-                raise LeaseLost(self.job.id, self.job.lease)
-            yield connection
-        self.committed = True
+        with self._only_once():
+            reached_the_end = False
+            with self._sync_connection() as connection, connection.transaction():
+                cursor = connection.execute(self._statement(), self._fence(result))
+                self._require_lease(cursor.rowcount)
+                yield connection
+                reached_the_end = True
+            self.committed = reached_the_end
 
     async def enqueue(self, *jobs: NewJob, connection: Connection) -> list[int]:
         """Add follow-up jobs in the block of :meth:`commit`; they exist if and only if it commits."""
@@ -84,22 +88,30 @@ class Attempt:
 
     async def report_progress(self, **progress: Any) -> None:
         """Show where a long job stands, as JSON in its row; nothing if the lease was lost."""
+        values = {"id": self.job.id, "lease": self.job.lease, "progress": encode_result(progress)}
         async with self.database.connection() as connection:
-            await connection.execute(
-                self.database.sql(
-                    "UPDATE docyard.procrastinate_jobs SET progress = %s "
-                    "WHERE id = %s AND lease = %s AND status = 'doing'"
-                ),
-                [Jsonb(progress), self.job.id, self.job.lease],
-            )
+            await connection.execute(self.database.sql(statements.report_progress), values)
 
-    def _once(self) -> None:
-        if self.committed:
+    @contextmanager
+    def _only_once(self) -> Iterator[None]:
+        if self.committed or self._committing:
             raise QueueError(
-                f"Job {self.job.id} was committed already in this attempt.",
+                f"Job {self.job.id} was committed already in this attempt, or is being committed.",
                 hint="Put all writes into one commit block.",
                 operation="commit",
             )
+        self._committing = True
+        try:
+            yield
+        finally:
+            self._committing = False
+
+    def _require_lease(self, rows: int) -> None:
+        if rows != 1:
+            raise LeaseLost(self.job.id, self.job.lease)
+
+    def _statement(self) -> bytes:
+        return self.database.sql(statements.complete_one)
 
     def _fence(self, result: Any) -> dict[str, Any]:
         return {"id": self.job.id, "lease": self.job.lease, "result": encode_result(result)}

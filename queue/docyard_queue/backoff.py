@@ -6,6 +6,8 @@ import random
 from dataclasses import dataclass
 from datetime import timedelta
 
+from docyard_schema.errors import ConfigError
+
 _MAXIMUM_DOUBLINGS = 62
 
 
@@ -22,6 +24,11 @@ class Backoff:
     cap: timedelta = timedelta(minutes=15)
     jitter: bool = True
 
+    def __post_init__(self) -> None:
+        for name in ("base", "cap"):
+            if getattr(self, name) < timedelta(0):
+                raise ConfigError(f"A backoff's {name} is not below zero, got {getattr(self, name)}.")
+
     def delay(self, attempt: int) -> timedelta:
         """The wait after ``attempt`` (counted from 1) failed; never longer than the cap."""
         ceiling = self.ceiling(attempt)
@@ -31,4 +38,4 @@ class Backoff:
     def ceiling(self, attempt: int) -> timedelta:
         """The longest wait after ``attempt``."""
         seconds = self.base.total_seconds() * 2.0 ** min(max(attempt - 1, 0), _MAXIMUM_DOUBLINGS)
-        return timedelta(seconds=min(seconds, self.cap.total_seconds()))
+        return self.cap if seconds >= self.cap.total_seconds() else timedelta(seconds=seconds)

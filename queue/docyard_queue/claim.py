@@ -8,12 +8,15 @@ import psycopg
 from psycopg.rows import class_row
 
 from docyard_queue.jobs import Job
+from docyard_queue.outage import DATABASE_ERRORS
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from docyard_schema.database import Database
+
+_OVERTAKEN = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
 
 _statements = load_statements("docyard_queue", "claim.sql")
 
@@ -39,14 +42,15 @@ async def claim(
     }
     try:
         return await _claim(database, values)
-    except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
+    except _OVERTAKEN:
         # A more urgent job with a lock key of this batch arrived and began in between. Alone, each job
         # meets the other under its own snapshot; what cannot be had now is left for the next round.
         taken: list[Job] = []
         for _ in range(slots):
             try:
                 one = await _claim(database, values | {"slots": 1})
-            except (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected):
+            except DATABASE_ERRORS:
+                # Those taken already are held, whatever became of the connection.
                 break
             if not one:
                 break

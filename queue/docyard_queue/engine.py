@@ -14,7 +14,7 @@ from docyard_queue import enqueue as enqueueing
 from docyard_queue import finish, rescue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from docyard_queue.jobs import Job, NewJob
     from docyard_queue.outcomes import Outcome
@@ -42,11 +42,19 @@ class Engine(Protocol):
     async def settle(self, job: Job, outcome: Outcome) -> bool:
         """Write any outcome of one attempt; False when its lease was lost."""
 
-    async def release(self, job: Job) -> bool:
-        """Give back a job whose attempt was cut short by a stop; the attempt does not count."""
+    async def release(self, job: Job, reason: str) -> bool:
+        """Give back a job whose attempt did not begin or was cut short; it does not count."""
 
-    async def rescue(self, worker_id: int, *, scope: str) -> list[Rescued]:
+    async def cancel_requested(self, worker_id: int) -> list[int]:
+        """The worker's running jobs that somebody wants cancelled."""
+
+    async def rescue(self, worker_id: int, *, scope: str, silent: bool) -> list[Rescued]:
         """Take jobs from workers that are gone; returns what became of them."""
+
+    async def release_strays(
+        self, worker_id: int, held: Collection[tuple[int, int]], *, grace_seconds: float
+    ) -> list[int]:
+        """Give back jobs claimed by this worker that never reached it: all but the ``held`` (id, lease)."""
 
 
 class PostgresEngine(Engine):
@@ -75,11 +83,19 @@ class PostgresEngine(Engine):
         return await finish.settle(self._database, job, outcome)
 
     @override
-    async def release(self, job: Job) -> bool:
-        return await finish.put_back(
-            self._database, job, outcome="released", message="the worker was stopped"
-        )
+    async def release(self, job: Job, reason: str) -> bool:
+        return await finish.put_back(self._database, job.id, job.lease, outcome="released", message=reason)
 
     @override
-    async def rescue(self, worker_id: int, *, scope: str) -> list[Rescued]:
-        return await rescue.rescue(self._database, worker_id, scope=scope)
+    async def cancel_requested(self, worker_id: int) -> list[int]:
+        return await rescue.cancel_requested(self._database, worker_id)
+
+    @override
+    async def rescue(self, worker_id: int, *, scope: str, silent: bool) -> list[Rescued]:
+        return await rescue.rescue(self._database, worker_id, scope=scope, silent=silent)
+
+    @override
+    async def release_strays(
+        self, worker_id: int, held: Collection[tuple[int, int]], *, grace_seconds: float
+    ) -> list[int]:
+        return await rescue.release_strays(self._database, worker_id, held, grace_seconds=grace_seconds)

@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
-import json
-import re
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+from psycopg.rows import tuple_row
+
 from docyard_queue.errors import QueueError
-from docyard_schema.errors import InvalidInput
+from docyard_queue.payload import encode_payload
 from docyard_schema.namespace import Namespace
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    import psycopg
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from docyard_queue.jobs import NewJob
 
-MAXIMUM_PAYLOAD_BYTES = 1024 * 1024
 _ROWS_PER_STATEMENT = 1000
+_BYTES_PER_STATEMENT = 8 * 1024 * 1024
 # A unique key's holder may start or end between our INSERT and our SELECT; then we look again.
 _LOOKS = 10
 
-# json writes NUL as \\u0000; an even number of backslashes before it would make it plain text.
-_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+# A parameter of insert_job → its array in insert_jobs. Unique keys have none: they go one by one.
+_ARRAYS = {
+    "kind": "kinds",
+    "payload": "payloads",
+    "queue": "queues",
+    "priority": "priorities",
+    "run_at": "run_ats",
+    "max_attempts": "max_attempts",
+    "timeout": "timeouts",
+    "lock_key": "lock_keys",
+    "batch_id": "batch_ids",
+}
 
 _statements = load_statements("docyard_queue", "enqueue.sql")
 
@@ -36,10 +45,12 @@ def enqueue(connection: psycopg.Connection[Any], job: NewJob, *, schema: str = "
     that is not JSON or larger than 1 MiB.
     """
     statement, values = Namespace(schema).sql(_statements.insert_job), _values(job)
-    for _ in range(_LOOKS):
-        row = connection.execute(statement, values).fetchone()
-        if row is not None:
-            return int(row[0])
+    # A cursor of our own: the connection's may make other rows, or take other placeholders.
+    with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+        for _ in range(_LOOKS):
+            row = cursor.execute(statement, values).fetchone()
+            if row is not None:
+                return int(row[0])
     raise _restless(job)
 
 
@@ -47,12 +58,7 @@ async def enqueue_async(
     connection: psycopg.AsyncConnection[Any], job: NewJob, *, schema: str = "docyard"
 ) -> int:
     """:func:`enqueue` on an asynchronous connection."""
-    statement, values = Namespace(schema).sql(_statements.insert_job), _values(job)
-    for _ in range(_LOOKS):
-        row = await (await connection.execute(statement, values)).fetchone()
-        if row is not None:
-            return int(row[0])
-    raise _restless(job)
+    return await _enqueue_values(connection, job, _values(job), schema)
 
 
 async def enqueue_many(
@@ -60,47 +66,37 @@ async def enqueue_many(
 ) -> list[int]:
     """Add many jobs in few statements; returns their ids in the order given.
 
-    Jobs with a unique key go one by one, in the order of their keys: two callers that add the same keys
-    cannot wait for each other.
+    All of them are checked before the first is sent. Several statements: on a connection in autocommit,
+    open a transaction around it. Jobs with a unique key go one by one, in the order of their keys: two
+    callers that add the same keys cannot wait for each other.
     """
-    namespace, wanted = Namespace(schema), list(jobs)
+    wanted = [(position, job, _values(job)) for position, job in enumerate(jobs)]
     ids: dict[int, int] = {}
-    plain = [(position, job) for position, job in enumerate(wanted) if job.unique_key is None]
-    for part in _parts(plain):
-        cursor = await connection.execute(
-            namespace.sql(_statements.insert_jobs), _columns([job for _, job in part])
-        )
-        made = sorted(int(row[0]) for row in await cursor.fetchall())
-        ids |= dict(zip((position for position, _ in part), made, strict=True))
-    keyed = [(position, job) for position, job in enumerate(wanted) if job.unique_key is not None]
-    for position, job in sorted(keyed, key=lambda entry: entry[1].unique_key or ""):
-        ids[position] = await enqueue_async(connection, job, schema=schema)
+    statement = Namespace(schema).sql(_statements.insert_jobs)
+    async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+        plain = [(position, values) for position, job, values in wanted if job.unique_key is None]
+        for part in _parts(plain):
+            columns = {array: [values[name] for _, values in part] for name, array in _ARRAYS.items()}
+            await cursor.execute(statement, columns)
+            made = sorted(int(row[0]) for row in await cursor.fetchall())
+            ids |= dict(zip((position for position, _ in part), made, strict=True))
+    keyed = [entry for entry in wanted if entry[1].unique_key is not None]
+    for position, job, values in sorted(keyed, key=lambda entry: entry[1].unique_key or ""):
+        ids[position] = await _enqueue_values(connection, job, values, schema)
     return [ids[position] for position in range(len(wanted))]
 
 
-def encode_payload(job: NewJob) -> str:
-    """The payload as JSON text. Raises :class:`InvalidInput` when Postgres could not keep it as jsonb."""
-    try:
-        text = json.dumps(job.payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        size = len(text.encode())
-    except (TypeError, ValueError) as error:
-        raise InvalidInput(
-            f"The payload of a {job.kind!r} job is not JSON: {error}",
-            hint="Use strings, numbers, booleans, None, lists and dicts; a pydantic model with model_dump.",
-            operation="enqueue",
-        ) from error
-    if size > MAXIMUM_PAYLOAD_BYTES:
-        raise InvalidInput(
-            f"The payload of a {job.kind!r} job has {size:,} bytes; the most is {MAXIMUM_PAYLOAD_BYTES:,}.",
-            hint="Store the data, and put its address into the payload.",
-            operation="enqueue",
-        )
-    if _NUL.search(text):
-        raise InvalidInput(
-            f"The payload of a {job.kind!r} job contains a NUL character, which Postgres cannot store.",
-            operation="enqueue",
-        )
-    return text
+async def _enqueue_values(
+    connection: psycopg.AsyncConnection[Any], job: NewJob, values: dict[str, Any], schema: str
+) -> int:
+    statement = Namespace(schema).sql(_statements.insert_job)
+    async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+        for _ in range(_LOOKS):
+            await cursor.execute(statement, values)
+            row = await cursor.fetchone()
+            if row is not None:
+                return int(row[0])
+    raise _restless(job)
 
 
 def _values(job: NewJob) -> dict[str, Any]:
@@ -118,25 +114,19 @@ def _values(job: NewJob) -> dict[str, Any]:
     }
 
 
-def _columns(jobs: Sequence[NewJob]) -> dict[str, list[Any]]:
-    rows = [_values(job) for job in jobs]
-    names = {
-        "kind": "kinds",
-        "payload": "payloads",
-        "queue": "queues",
-        "priority": "priorities",
-        "run_at": "run_ats",
-        "max_attempts": "max_attempts",
-        "timeout": "timeouts",
-        "lock_key": "lock_keys",
-        "batch_id": "batch_ids",
-    }
-    return {plural: [row[name] for row in rows] for name, plural in names.items()}
-
-
-def _parts(rows: Sequence[tuple[int, NewJob]]) -> Iterator[Sequence[tuple[int, NewJob]]]:
-    for start in range(0, len(rows), _ROWS_PER_STATEMENT):
-        yield rows[start : start + _ROWS_PER_STATEMENT]
+def _parts(
+    rows: Sequence[tuple[int, Mapping[str, Any]]],
+) -> Iterator[Sequence[tuple[int, Mapping[str, Any]]]]:
+    part: list[tuple[int, Mapping[str, Any]]] = []
+    size = 0
+    for row in rows:
+        if part and (len(part) == _ROWS_PER_STATEMENT or size > _BYTES_PER_STATEMENT):
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += len(row[1]["payload"])
+    if part:
+        yield part
 
 
 def _restless(job: NewJob) -> QueueError:

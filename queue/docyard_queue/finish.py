@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 
+from docyard_queue.kept_text import MAXIMUM_MESSAGE, MAXIMUM_NAME, MAXIMUM_TRACEBACK, clean, encode_result
 from docyard_queue.outcomes import Cancel, Done, Failure, Snooze
 from docyard_schema.statements import load_statements
 
@@ -20,23 +20,28 @@ if TYPE_CHECKING:
 
 statements = load_statements("docyard_queue", "finish.sql")
 
-MAXIMUM_MESSAGE = 2_000
-MAXIMUM_TRACEBACK = 20_000
+# Ten years: more is out of a timestamp's range sooner or later, and a finish must not fail for it.
+_LONGEST_DELAY_SECONDS = 10 * 365 * 86400.0
 
 
 async def complete(database: Database, finished: Sequence[tuple[Job, Any]]) -> list[Job]:
-    """Complete many attempts with their results; returns those whose lease was lost."""
+    """Complete many attempts with their results; returns those whose lease was lost.
+
+    It may be done again when the answer was lost: what was completed under the lease already counts as done.
+    """
+    ids, leases = [job.id for job, _ in finished], [job.lease for job, _ in finished]
+    results = [encode_result(result) for _, result in finished]
     async with database.connection() as connection:
         cursor = await connection.execute(
-            database.sql(statements.complete),
-            {
-                "ids": [job.id for job, _ in finished],
-                "leases": [job.lease for job, _ in finished],
-                "results": [encode_result(result) for _, result in finished],
-            },
+            database.sql(statements.complete), {"ids": ids, "leases": leases, "results": results}
         )
-        done = {row[0] for row in await cursor.fetchall()}
-    return [job for job, _ in finished if job.id not in done]
+        done = set(await cursor.fetchall())
+        if len(done) < len(finished):
+            cursor = await connection.execute(
+                database.sql(statements.completed_before), {"ids": ids, "leases": leases}
+            )
+            done |= set(await cursor.fetchall())
+    return [job for job, _ in finished if (job.id, job.lease) not in done]
 
 
 async def settle(database: Database, job: Job, outcome: Outcome) -> bool:
@@ -47,24 +52,32 @@ async def settle(database: Database, job: Job, outcome: Outcome) -> bool:
         case Failure():
             return await _fail(database, job, outcome)
         case Snooze():
-            return await put_back(database, job, outcome="snoozed", delay=outcome.delay)
+            return await put_back(
+                database, job.id, job.lease, outcome="snoozed", delay=outcome.delay, message=outcome.reason
+            )
         case Cancel():
             values = {"id": job.id, "lease": job.lease, "reason": clean(outcome.reason, MAXIMUM_MESSAGE)}
             return await _write(database, statements.cancel_running, values)
 
 
 async def put_back(
-    database: Database, job: Job, *, outcome: str, delay: timedelta | None = None, message: str = ""
+    database: Database,
+    job_id: int,
+    lease: int,
+    *,
+    outcome: Literal["snoozed", "released"],
+    delay: timedelta | None = None,
+    message: str = "",
 ) -> bool:
-    """Make a job wait again without counting its attempt: ``outcome`` is ``snoozed`` or ``released``."""
+    """Make a job wait again without counting its attempt; False when the lease was lost."""
     return await _write_keyed(
         database,
         statements.put_back,
         {
-            "id": job.id,
-            "lease": job.lease,
+            "id": job_id,
+            "lease": lease,
             "outcome": outcome,
-            "delay": delay.total_seconds() if delay else 0.0,
+            "delay": _seconds(delay) if delay is not None else 0.0,
             "message": clean(message, MAXIMUM_MESSAGE) or None,
         },
     )
@@ -77,11 +90,11 @@ async def _fail(database: Database, job: Job, failure: Failure) -> bool:
         {
             "id": job.id,
             "lease": job.lease,
-            "retry_in": None if failure.retry_in is None else failure.retry_in.total_seconds(),
-            "code": failure.code,
-            "error_class": failure.error_class,
+            "retry_in": None if failure.retry_in is None else _seconds(failure.retry_in),
+            "code": clean(failure.code, MAXIMUM_NAME),
+            "error_class": clean(failure.error_class, MAXIMUM_NAME),
             "message": clean(failure.message, MAXIMUM_MESSAGE),
-            "traceback": clean(failure.traceback, MAXIMUM_TRACEBACK),
+            "traceback": clean(failure.traceback, MAXIMUM_TRACEBACK, keep="end"),
         },
     )
 
@@ -100,19 +113,5 @@ async def _write(database: Database, statement: str, values: dict[str, Any]) -> 
         return cursor.rowcount == 1
 
 
-def encode_result(result: Any) -> str | None:
-    """A handler's result as JSON text; None stays None. What is not JSON is kept as its ``repr``."""
-    if result is None:
-        return None
-    try:
-        text = json.dumps(result, ensure_ascii=True, allow_nan=False)
-    except (TypeError, ValueError):
-        text = json.dumps(repr(result)[:MAXIMUM_MESSAGE])
-    # The finish must not fail for what a handler returned: jsonb refuses NUL.
-    return text.replace("\\u0000", "\\ufffd")
-
-
-def clean(text: str, limit: int) -> str:
-    """Text that Postgres takes and a page can show: no NUL, no lone surrogates, at most ``limit`` long."""
-    text = text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace").decode("utf-8")
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _seconds(delay: timedelta) -> float:
+    return min(max(delay.total_seconds(), 0.0), _LONGEST_DELAY_SECONDS)

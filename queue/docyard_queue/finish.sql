@@ -13,7 +13,14 @@ UPDATE docyard.procrastinate_jobs AS job
 SET status = 'succeeded', finished_at = docyard.clock(), result = held.result::jsonb, abort_requested = false,
     error_code = NULL, error_message = NULL
 FROM held WHERE job.id = held.id
-RETURNING job.id;
+RETURNING job.id, job.lease;
+
+-- name: completed_before
+-- Of attempts whose completion came back short: those that an earlier try, whose answer was lost, completed.
+SELECT job.id, job.lease
+FROM unnest(%(ids)s::bigint[], %(leases)s::bigint[]) AS wanted (id, lease)
+JOIN docyard.procrastinate_jobs AS job
+    ON job.id = wanted.id AND job.lease = wanted.lease AND job.status = 'succeeded';
 
 -- name: complete_one
 -- The head of a handler's own transaction: it takes the row's lock, proves the lease and completes the job,
@@ -31,7 +38,8 @@ RETURNING id;
 WITH held AS (
     SELECT job.id, job.lease, job.attempts, job.worker_id, job.started_at, job.queueing_lock,
         CASE WHEN job.abort_requested THEN 'aborted'
-            WHEN %(retry_in)s::double precision IS NULL THEN 'failed' ELSE 'todo' END AS next
+            WHEN %(retry_in)s::double precision IS NULL OR job.attempts >= job.max_attempts THEN 'failed'
+            ELSE 'todo' END AS next
     FROM docyard.procrastinate_jobs AS job
     WHERE job.id = %(id)s AND job.lease = %(lease)s AND job.status = 'doing'
     FOR UPDATE
@@ -58,30 +66,35 @@ FROM held WHERE job.id = held.id
 RETURNING job.id;
 
 -- name: put_back
--- Snoozed, rate limited, or released by a worker that stops: the attempt is given back.
+-- Snoozed, rate limited, or released by a worker that stops: the attempt is given back. A cancel that was
+-- asked for meanwhile wins.
 WITH held AS (
     SELECT job.id, job.lease, job.attempts, job.worker_id, job.started_at, job.queueing_lock,
-        job.abort_requested
+        job.abort_requested AS ends
     FROM docyard.procrastinate_jobs AS job
     WHERE job.id = %(id)s AND job.lease = %(lease)s AND job.status = 'doing'
     FOR UPDATE
 ), told AS (
     INSERT INTO docyard.job_attempts
         (job_id, lease, attempt, worker_id, started_at, outcome, error_message)
-    SELECT id, lease, attempts, worker_id, started_at, %(outcome)s, %(message)s FROM held
+    SELECT id, lease, attempts, worker_id, started_at, CASE WHEN ends THEN 'cancelled' ELSE %(outcome)s END,
+        %(message)s
+    FROM held
 )
 UPDATE docyard.procrastinate_jobs AS job
-SET status = CASE WHEN held.abort_requested THEN 'aborted' ELSE 'todo' END::docyard.procrastinate_job_status,
-    attempts = job.attempts - 1,
+SET status = CASE WHEN held.ends THEN 'aborted' ELSE 'todo' END::docyard.procrastinate_job_status,
+    attempts = CASE WHEN held.ends THEN job.attempts ELSE job.attempts - 1 END,
+    -- Without a delay it has been due since it was first.
     scheduled_at = CASE WHEN %(delay)s::double precision > 0
-        THEN docyard.clock() + make_interval(secs => %(delay)s) END,
-    finished_at = CASE WHEN held.abort_requested THEN docyard.clock() END,
-    worker_id = NULL,
+        THEN docyard.clock() + make_interval(secs => %(delay)s) ELSE job.scheduled_at END,
+    finished_at = CASE WHEN held.ends THEN docyard.clock() END,
+    worker_id = CASE WHEN held.ends THEN job.worker_id END,
+    error_code = CASE WHEN held.ends THEN 'cancelled' ELSE job.error_code END,
     abort_requested = false,
-    queueing_lock = CASE WHEN %(give_up_key)s OR EXISTS (
+    queueing_lock = CASE WHEN NOT held.ends AND (%(give_up_key)s OR EXISTS (
         SELECT FROM docyard.procrastinate_jobs AS sibling
         WHERE sibling.queueing_lock = held.queueing_lock AND sibling.status = 'todo'
-    ) THEN NULL ELSE job.queueing_lock END
+    )) THEN NULL ELSE job.queueing_lock END
 FROM held WHERE job.id = held.id
 RETURNING job.id;
 
@@ -101,3 +114,8 @@ SET status = 'aborted', finished_at = docyard.clock(), abort_requested = false,
     error_code = 'cancelled', error_message = %(reason)s
 FROM held WHERE job.id = held.id
 RETURNING job.id;
+
+-- name: report_progress
+UPDATE docyard.procrastinate_jobs SET progress = %(progress)s::jsonb
+WHERE id = %(id)s AND lease = %(lease)s AND status = 'doing'
+RETURNING id;

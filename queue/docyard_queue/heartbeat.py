@@ -10,13 +10,17 @@ import os
 import random
 import socket
 import threading
+import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 import structlog
 
+from docyard_queue.outage import brief
 from docyard_queue.rescue import process_scope, statements
 from docyard_schema.connection import connection_arguments
+from docyard_schema.connection_failure import unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,9 +29,16 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("docyard.queue")
 
+# It goes on while the machine sleeps, where there is such a clock.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class Heartbeat:
-    """The heartbeat of one worker; :meth:`start` registers it and gives its ``worker_id``."""
+    """The heartbeat of one worker; :meth:`start` registers it and gives its ``worker_id``.
+
+    ``on_cancel`` is called, in the heartbeat's thread, with the jobs of this worker that somebody wants
+    cancelled: the fallback for a lost notification.
+    """
 
     def __init__(
         self,
@@ -35,7 +46,7 @@ class Heartbeat:
         *,
         queues: Sequence[str] | None,
         seconds: float,
-        on_cancel: Callable[[int], None],
+        on_cancel: Callable[[list[int]], None],
     ) -> None:
         self.worker_id = 0
         self.scope = process_scope()
@@ -44,12 +55,25 @@ class Heartbeat:
         self._on_cancel = on_cancel
         self._queues = None if queues is None else list(queues)
         self._state = "running"
+        self._unsteady_until = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="docyard-heartbeat", daemon=True)
 
+    @property
+    def steady(self) -> bool:
+        """Whether no beat was missed within the last three; else others' silence says nothing of them."""
+        return _now() >= self._unsteady_until
+
     def start(self) -> None:
-        """Register the worker and begin to beat. Blocks for one round trip; raises if that fails."""
-        with self._connect() as connection:
+        """Register the worker and begin to beat. Blocks for one round trip.
+
+        Raises :class:`DatabaseUnavailable` when there is no connection to be had.
+        """
+        try:
+            opened = self._connect()
+        except psycopg.OperationalError as error:
+            raise unavailable(error, self._url) from error
+        with closing(opened) as connection:
             row = connection.execute(self._sql(statements.register), self._identity()).fetchone()
             assert row is not None  # noqa: S101 - INSERT … RETURNING gives a row
             self.worker_id = row[0]
@@ -67,22 +91,28 @@ class Heartbeat:
 
     def _run(self) -> None:
         connection: psycopg.Connection[Any] | None = None
-        while not self._ended.wait(self._seconds if connection else random.uniform(0, 1)):  # noqa: S311
+        last = _now()
+        # A beat that was missed is made up for soon, but not by all workers in the same moment.
+        while not self._ended.wait(self._seconds if connection else self._seconds * random.uniform(0, 0.2)):  # noqa: S311
             try:
                 connection = connection or self._connect()
                 self._beat(connection)
-            except psycopg.Error as error:
-                _log.warning("heartbeat.missed", worker_id=self.worker_id, error=str(error).strip())
-                if connection is not None:
-                    connection.close()
+            except Exception as error:  # noqa: BLE001 - whatever it was, the worker lives and has to say so
+                _log.warning("heartbeat.missed", worker_id=self.worker_id, error=brief(error))
+                self._unsteady_until = _now() + 3 * self._seconds
+                _close(connection)
                 connection = None
+            if _now() - last > 2 * self._seconds + 1:
+                # Stopped, asleep, or starved of the processor: who knows who else was.
+                self._unsteady_until = _now() + 3 * self._seconds
+            last = _now()
         try:
             connection = connection or self._connect()
             connection.execute(self._sql(statements.unregister), {"worker": self.worker_id})
-            connection.close()
         except psycopg.Error as error:
             # The row stays and is taken for dead after three beats; it holds no jobs.
-            _log.warning("heartbeat.missed", worker_id=self.worker_id, error=str(error).strip())
+            _log.warning("heartbeat.missed", worker_id=self.worker_id, error=brief(error))
+        _close(connection)
 
     def _beat(self, connection: psycopg.Connection[Any]) -> None:
         values = {"worker": self.worker_id, "state": self._state}
@@ -90,15 +120,25 @@ class Heartbeat:
         known, cancelled = row if row is not None else (False, [])
         if not known:
             connection.execute(self._sql(statements.come_back), self._identity() | {"worker": self.worker_id})
-        for job_id in cancelled:
-            self._on_cancel(job_id)
+        if cancelled:
+            self._on_cancel(cancelled)
+
+    @property
+    def _url(self) -> str:
+        direct = self._database.settings.direct_database_url
+        return self._database.url if direct is None else direct.get_secret_value()
 
     def _connect(self) -> psycopg.Connection[Any]:
-        direct = self._database.settings.direct_database_url
-        url = direct.get_secret_value() if direct is not None else self._database.url
-        arguments = connection_arguments(url or "", self._database.settings, direct=direct is not None)
+        settings = self._database.settings
+        direct = settings.direct_database_url is not None
+        arguments = connection_arguments(self._url, settings, direct=direct)
         # A beat that hangs is a beat missed: better to close the connection and try another.
         arguments["connect_timeout"] = max(2, round(self._seconds))
+        arguments["tcp_user_timeout"] = max(2000, round(self._seconds * 1000))
+        if direct or settings.pooler != "transaction":
+            limit = f"-c statement_timeout={max(1000, round(self._seconds * 1000))}"
+            # Of two values the server takes the later one.
+            arguments["options"] = f"{arguments.get('options', '')} {limit}".strip()
         return psycopg.Connection.connect(**arguments)
 
     def _identity(self) -> dict[str, Any]:
@@ -112,3 +152,12 @@ class Heartbeat:
 
     def _sql(self, statement: str) -> bytes:
         return self._database.sql(statement)
+
+
+def _now() -> float:
+    return time.clock_gettime(_CLOCK)
+
+
+def _close(connection: psycopg.Connection[Any] | None) -> None:
+    if connection is not None:
+        connection.close()

@@ -2,92 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003
 from typing import TYPE_CHECKING, Any, TypeVar
-from uuid import UUID  # noqa: TC003
 
+import psycopg
 from psycopg.rows import class_row
 
 from docyard_queue.states import JobState
+from docyard_queue.views import AttemptRow, JobRow, QueueStats, WorkerRow
 from docyard_schema.errors import InvalidInput, NotFound
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from uuid import UUID
 
     from docyard_schema.database import Database
 
 _Row = TypeVar("_Row")
 
 _statements = load_statements("docyard_queue", "inspection.sql")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobRow:
-    """A row of the view ``docyard.jobs``."""
-
-    id: int
-    kind: str
-    queue: str
-    state: str
-    priority: int
-    attempts: int
-    max_attempts: int | None
-    lock_key: str | None
-    unique_key: str | None
-    batch_id: UUID | None
-    worker_id: int | None
-    created_at: datetime
-    run_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    error_code: str | None
-    error_message: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptRow:
-    """What became of one attempt; ``traceback`` only of one that raised."""
-
-    attempt: int
-    lease: int
-    worker_id: int | None
-    started_at: datetime
-    finished_at: datetime | None
-    outcome: str
-    error_class: str | None
-    error_message: str | None
-    traceback: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueueStats:
-    """A row of the view ``docyard.queue_stats``; ``oldest_available_s`` is seconds, None if none waits."""
-
-    queue: str
-    paused: bool
-    scheduled: int
-    available: int
-    running: int
-    retryable: int
-    dead: int
-    completed_24h: int
-    oldest_available_s: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerRow:
-    """A row of the view ``docyard.workers``; ``queues`` of None is all of them."""
-
-    id: int
-    host: str | None
-    pid: int | None
-    queues: list[str] | None
-    running: int
-    started_at: datetime
-    heartbeat_at: datetime
-    state: str
 
 
 class Inspection:
@@ -140,12 +73,21 @@ class Inspection:
 
         Running and completed jobs are left as they are. Raises :class:`NotFound` if none of them exists.
         """
+        try:
+            changed = await self._retry(job_ids, give_up_keys=False)
+        except psycopg.errors.UniqueViolation:
+            # Another job began to wait under one of their unique keys after our look.
+            changed = await self._retry(job_ids, give_up_keys=True)
+        await self._require_any(job_ids, changed)
+        return changed
+
+    async def _retry(self, job_ids: Sequence[int], *, give_up_keys: bool) -> list[int]:
+        values = {"ids": list(job_ids), "give_up_keys": give_up_keys}
         async with self._database.transaction() as connection:
-            cursor = await connection.execute(self._database.sql(_statements.retry), {"ids": list(job_ids)})
-            changed = [row[0] for row in await cursor.fetchall()]
+            cursor = await connection.execute(self._database.sql(_statements.retry), values)
+            changed = sorted(row[0] for row in await cursor.fetchall())
             for job_id in changed[:1]:
                 await connection.execute(self._database.sql(_statements.wake), {"id": job_id})
-        await self._require_any(job_ids, changed)
         return changed
 
     async def cancel(self, job_ids: Sequence[int]) -> dict[int, bool]:

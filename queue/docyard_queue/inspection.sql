@@ -27,18 +27,24 @@ ORDER BY shown.lease;
 
 -- name: retry
 -- A dead or cancelled job begins anew, with all its attempts; a waiting one that was put off runs at once.
+-- Of several with one unique key the first keeps it.
+WITH chosen AS (
+    SELECT job.id, job.queueing_lock FROM docyard.procrastinate_jobs AS job
+    WHERE job.id = ANY (%(ids)s::bigint[]) AND job.status IN ('failed', 'cancelled', 'aborted', 'todo')
+    ORDER BY job.id FOR UPDATE
+), placed AS (
+    SELECT chosen.*, row_number() OVER (PARTITION BY queueing_lock ORDER BY id) AS place FROM chosen
+)
 UPDATE docyard.procrastinate_jobs AS job
-SET status = 'todo', attempts = 0, scheduled_at = NULL, finished_at = NULL, error_code = NULL,
-    error_message = NULL,
-    queueing_lock = CASE WHEN EXISTS (
+SET status = 'todo', attempts = 0, abort_requested = false, worker_id = NULL, finished_at = NULL,
+    -- The wait is counted from now on.
+    scheduled_at = docyard.clock(),
+    error_code = NULL, error_message = NULL,
+    queueing_lock = CASE WHEN job.status <> 'todo' AND (%(give_up_keys)s OR placed.place > 1 OR EXISTS (
         SELECT FROM docyard.procrastinate_jobs AS sibling
-        WHERE sibling.queueing_lock = job.queueing_lock AND sibling.status = 'todo' AND sibling.id <> job.id
-    ) THEN NULL ELSE job.queueing_lock END
-WHERE job.id = ANY (ARRAY (
-    SELECT chosen.id FROM docyard.procrastinate_jobs AS chosen
-    WHERE chosen.id = ANY (%(ids)s::bigint[]) AND chosen.status IN ('failed', 'cancelled', 'aborted', 'todo')
-    ORDER BY chosen.id FOR UPDATE
-))
+        WHERE sibling.queueing_lock = placed.queueing_lock AND sibling.status = 'todo'
+    )) THEN NULL ELSE job.queueing_lock END
+FROM placed WHERE job.id = placed.id
 RETURNING job.id;
 
 -- name: wake

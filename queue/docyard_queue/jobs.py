@@ -14,6 +14,8 @@ DEFAULT_QUEUE = "default"
 # With "procrastinate_queue_v1#" before it, the queue's NOTIFY channel has Postgres's longest name.
 MAXIMUM_QUEUE_BYTES = 40
 MAXIMUM_KIND_LENGTH = 128
+# An index entry has room for 2,700 bytes.
+MAXIMUM_KEY_BYTES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,22 +40,45 @@ class NewJob:
     batch_id: UUID | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.kind) <= MAXIMUM_KIND_LENGTH:
+        _require_text("kind", self.kind)
+        if len(self.kind) > MAXIMUM_KIND_LENGTH:
             raise InvalidInput(f"A job's kind has 1 to {MAXIMUM_KIND_LENGTH} characters, got {self.kind!r}.")
-        if not 0 < len(self.queue.encode()) <= MAXIMUM_QUEUE_BYTES:
+        if _require_text("queue", self.queue) > MAXIMUM_QUEUE_BYTES:
             raise InvalidInput(
                 f"A queue's name has 1 to {MAXIMUM_QUEUE_BYTES} bytes, got {self.queue!r}.",
                 hint="It is part of a NOTIFY channel's name, which Postgres cuts at 63 bytes.",
             )
-        if self.run_at is not None and self.run_at.tzinfo is None:
+        for name in ("unique_key", "lock_key"):
+            key = getattr(self, name)
+            if key is not None and _require_text(name, key) > MAXIMUM_KEY_BYTES:
+                raise InvalidInput(
+                    f"A job's {name} has 1 to {MAXIMUM_KEY_BYTES:,} bytes, got {len(key.encode()):,}.",
+                    hint="Hash what is longer.",
+                )
+        if not -(2**31) <= self.priority < 2**31:
+            raise InvalidInput(f"A job's priority is a 32-bit number, got {self.priority}.")
+        if self.run_at is not None and self.run_at.utcoffset() is None:
             raise InvalidInput(
                 f"run_at must name its time zone, got {self.run_at.isoformat()}.",
                 hint="For example: datetime.now(UTC) + timedelta(minutes=5).",
             )
-        if self.max_attempts is not None and self.max_attempts < 1:
+        if self.max_attempts is not None and not 1 <= self.max_attempts < 2**31:
             raise InvalidInput(f"max_attempts is at least 1, got {self.max_attempts}.")
         if self.timeout is not None and self.timeout.total_seconds() <= 0:
             raise InvalidInput(f"timeout is longer than zero, got {self.timeout}.")
+
+
+def _require_text(name: str, text: str) -> int:
+    """The text's length in bytes; raises :class:`InvalidInput` for what Postgres cannot store."""
+    try:
+        size = len(text.encode())
+    except (AttributeError, UnicodeEncodeError):
+        size = 0
+    if not size or "\x00" in text:
+        raise InvalidInput(
+            f"A job's {name} is text, not empty, without NUL or half characters, got {text!r}."
+        )
+    return size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import structlog
 
+from docyard_queue.outage import brief
 from docyard_schema.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ CHANNEL = "procrastinate_any_queue_v1"
 async def listen(database: Database, *, on_job: Callable[[], None], on_cancel: Callable[[int], None]) -> None:
     """Call ``on_job`` when jobs came in and ``on_cancel`` with the id of a job to stop; until cancelled.
 
+    Anyone may notify, and the channel belongs to the whole database, not to this schema: an id is a reason
+    to look, no more.
+
     A lost connection is opened again, with jitter, and ``on_job`` is called once then: what was said in
     between was not heard. Behind a transaction pooler without a direct URL it says so and returns.
     """
@@ -39,8 +43,8 @@ async def listen(database: Database, *, on_job: Callable[[], None], on_cancel: C
                 on_job()
                 async for notification in connection.notifies():
                     _tell(notification.payload, on_job, on_cancel)
-        except (psycopg.Error, DatabaseUnavailable) as error:
-            _log.warning("listener.lost", error=str(error).splitlines()[0])
+        except (psycopg.Error, DatabaseUnavailable, OSError) as error:
+            _log.warning("listener.lost", error=brief(error))
             await asyncio.sleep(random.uniform(0.1, 1))  # noqa: S311 - jitter
 
 
@@ -48,7 +52,7 @@ def _tell(payload: str, on_job: Callable[[], None], on_cancel: Callable[[int], N
     try:
         message = json.loads(payload)
         kind, job_id = message["type"], int(message["job_id"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         # Anyone may notify on the channel. A poll too many does no harm.
         on_job()
         return

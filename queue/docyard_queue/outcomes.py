@@ -12,16 +12,21 @@ from typing import Any, TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Finished; ``result`` is kept as JSON in the job's row."""
+    """Finished; ``result`` is kept as JSON in the job's row.
+
+    Of one that is not JSON, or larger than 1 MiB, only the beginning of its ``repr`` is kept: by then the
+    work is done, and a finish must not fail.
+    """
 
     result: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Snooze:
-    """Not yet: run again after ``delay``. The attempt does not count."""
+    """Not yet: run again after ``delay``. The attempt does not count; ``reason`` is kept with it."""
 
     delay: timedelta
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,6 +76,11 @@ class Registry:
         runs in a thread. ``aliases`` are former names of the kind, for jobs that still wait under them.
         """
 
+        if max_attempts < 1:
+            raise ConfigError(f"max_attempts of the kind {kind!r} is at least 1, got {max_attempts}.")
+        if timeout is not None and timeout.total_seconds() <= 0:
+            raise ConfigError(f"The timeout of the kind {kind!r} is longer than zero, got {timeout}.")
+
         def register(function: _Decorated) -> _Decorated:
             for name in (kind, *aliases):
                 if name in self._handlers:
@@ -92,7 +97,7 @@ class Registry:
                     backoff=backoff or Backoff(),
                     retry=dict(retry or {}),
                     payload_model=_payload_model(function),
-                    is_async=inspect.iscoroutinefunction(function),
+                    is_async=_is_async(function),
                 )
             return function
 
@@ -140,13 +145,20 @@ class Registry:
         return len(self._handlers)
 
 
+def _is_async(function: Handler) -> bool:
+    # An object with an async __call__ is async too.
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - the method itself is wanted
+    )
+
+
 def _payload_model(function: Handler) -> type[BaseModel] | None:
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) < 2:
         raise ConfigError(
-            f"The handler {function.__qualname__} takes {len(parameters)} argument(s): expected two, "
+            f"The handler {_name(function)} takes {len(parameters)} argument(s): expected two, "
             "the attempt and the payload.",
-            hint=f"async def {function.__name__}(attempt, payload): …",
+            hint="async def charge(attempt, payload): …",
         )
     annotation = parameters[1].annotation
     if isinstance(annotation, str):
@@ -162,3 +174,7 @@ def _resolve(annotation: str, function: Handler) -> Any:
         return get_type_hints(alone, globalns=names)["payload"]
     except NameError:
         return None
+
+
+def _name(function: Handler) -> str:
+    return getattr(function, "__qualname__", None) or repr(function)

@@ -5,12 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import psycopg
+
+from docyard_queue.finish import put_back
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
-    from docyard_schema.database import Database
+    from collections.abc import Collection
+
+    from docyard_schema.database import Connection, Database
 
 statements = load_statements("docyard_queue", "workers.sql")
 
@@ -38,11 +43,12 @@ def process_scope() -> str:
         return ""
 
 
-async def rescue(database: Database, worker_id: int, *, scope: str) -> list[Rescued]:
+async def rescue(database: Database, worker_id: int, *, scope: str, silent: bool = True) -> list[Rescued]:
     """Take up to 1,000 jobs from workers that are gone; returns what became of them.
 
     A worker of this ``scope`` whose process does not exist is gone at once; any other after three
-    heartbeats of silence.
+    heartbeats of silence, unless ``silent`` is False: for an asker that was itself cut off a moment ago
+    others' silence says nothing.
     """
     async with database.connection() as connection:
         dead: list[int] = []
@@ -51,13 +57,54 @@ async def rescue(database: Database, worker_id: int, *, scope: str) -> list[Resc
                 database.sql(statements.neighbours), {"scope": scope, "worker": worker_id}
             )
             dead = [neighbour for neighbour, pid in await cursor.fetchall() if not _exists(pid)]
-        cursor = await connection.execute(database.sql(statements.rescue), {"dead": dead})
-        rescued = [
-            Rescued(job_id=job_id, kind=kind, attempts=attempts, dead=is_dead)
-            for job_id, kind, attempts, is_dead in await cursor.fetchall()
-        ]
-        await connection.execute(database.sql(statements.forget_gone), {"dead": dead})
+        values = {"dead": dead, "worker": worker_id, "silent": silent}
+        try:
+            rescued = await _rescue(database, connection, values | {"give_up_keys": False})
+        except psycopg.errors.UniqueViolation:
+            # A sibling with the same unique key began to wait after our look.
+            rescued = await _rescue(database, connection, values | {"give_up_keys": True})
+        await connection.execute(database.sql(statements.forget_gone), values)
     return rescued
+
+
+async def cancel_requested(database: Database, worker_id: int) -> list[int]:
+    """Running jobs of a worker that somebody wants cancelled."""
+    async with database.connection() as connection:
+        cursor = await connection.execute(database.sql(statements.cancel_requested), {"worker": worker_id})
+        return [row[0] for row in await cursor.fetchall()]
+
+
+async def release_strays(
+    database: Database, worker_id: int, held: Collection[tuple[int, int]], *, grace_seconds: float
+) -> list[int]:
+    """Give back jobs that stand under a worker's number but that it does not hold; returns their ids.
+
+    ``held`` are the (job id, lease) of what it does hold. A claim whose answer was lost leaves such jobs,
+    and nobody else would take them from a living worker. They never began: the attempt does not count.
+    """
+    values = {
+        "worker": worker_id,
+        "grace": grace_seconds,
+        "ids": [job_id for job_id, _ in held],
+        "leases": [lease for _, lease in held],
+    }
+    async with database.connection() as connection:
+        cursor = await connection.execute(database.sql(statements.strays), values)
+        strays = await cursor.fetchall()
+    message = "the answer to its claim was lost"
+    return [
+        job_id
+        for job_id, lease in strays
+        if await put_back(database, job_id, lease, outcome="released", message=message)
+    ]
+
+
+async def _rescue(database: Database, connection: Connection, values: dict[str, Any]) -> list[Rescued]:
+    cursor = await connection.execute(database.sql(statements.rescue), values)
+    return [
+        Rescued(job_id=job_id, kind=kind, attempts=attempts, dead=dead)
+        for job_id, kind, attempts, dead in await cursor.fetchall()
+    ]
 
 
 def _exists(pid: int) -> bool:

@@ -30,14 +30,31 @@ DELETE FROM docyard.procrastinate_workers WHERE id = %(worker)s;
 -- name: neighbours
 SELECT id, pid FROM docyard.procrastinate_workers WHERE process_scope = %(scope)s AND id <> %(worker)s;
 
+-- name: cancel_requested
+SELECT job.id FROM docyard.procrastinate_jobs AS job
+WHERE job.worker_id = %(worker)s AND job.status = 'doing' AND job.abort_requested;
+
+-- name: strays
+-- Jobs that stand under this worker's number and that it does not hold: the answer to their claim was lost.
+-- A claim that is on its way is younger than the grace.
+SELECT job.id, job.lease FROM docyard.procrastinate_jobs AS job
+WHERE job.worker_id = %(worker)s AND job.status = 'doing'
+    AND job.started_at <= docyard.clock() - make_interval(secs => %(grace)s)
+    AND NOT EXISTS (
+        SELECT FROM unnest(%(ids)s::bigint[], %(leases)s::bigint[]) AS held (id, lease)
+        WHERE held.id = job.id AND held.lease = job.lease
+    )
+ORDER BY job.id;
+
 -- name: rescue
 -- Jobs whose worker missed three heartbeats, or is known to be gone. The attempt was counted when they were
 -- claimed, so a job that kills its worker comes to an end. FOR UPDATE SKIP LOCKED: several rescuers share.
 WITH alive AS (
     SELECT worker.id FROM docyard.procrastinate_workers AS worker
     WHERE worker.id <> ALL (%(dead)s::bigint[])
-        AND worker.last_heartbeat
-            >= docyard.clock() - make_interval(secs => 3 * coalesce(worker.heartbeat_seconds, 10))
+        -- Whoever asks is alive. Without "silent" silence says nothing: the asker could not be heard either.
+        AND (worker.id = %(worker)s OR NOT %(silent)s OR worker.last_heartbeat
+            >= docyard.clock() - make_interval(secs => 3 * coalesce(worker.heartbeat_seconds, 10)))
 ), lost AS (
     SELECT job.id, job.lease, job.attempts, job.worker_id, job.started_at, job.queueing_lock,
         CASE WHEN job.abort_requested THEN 'aborted'
@@ -54,30 +71,34 @@ WITH alive AS (
         'the worker process ended or stopped answering'
     FROM lost
     ON CONFLICT (job_id, lease) DO NOTHING
+), placed AS (
+    -- Two of them may have had the same unique key, one after the other: the first takes it along.
+    SELECT lost.*, row_number() OVER (PARTITION BY queueing_lock, next ORDER BY id) AS place FROM lost
 )
 UPDATE docyard.procrastinate_jobs AS job
-SET status = lost.next::docyard.procrastinate_job_status,
+SET status = placed.next::docyard.procrastinate_job_status,
     -- The first crash may be no fault of the job (a deploy, an evicted host): it runs again at once. The
     -- wait doubles from the second on, up to five minutes, so a poisonous job cannot take workers down in a row.
-    scheduled_at = CASE WHEN lost.next = 'todo' AND lost.attempts > 1
-        THEN docyard.clock() + make_interval(secs => least(300, power(2, least(lost.attempts, 16))))
+    scheduled_at = CASE WHEN placed.next = 'todo' AND placed.attempts > 1
+        THEN docyard.clock() + make_interval(secs => least(300, power(2, least(placed.attempts, 16))))
         ELSE job.scheduled_at END,
-    finished_at = CASE WHEN lost.next <> 'todo' THEN docyard.clock() END,
+    finished_at = CASE WHEN placed.next <> 'todo' THEN docyard.clock() END,
     abort_requested = false,
     error_code = 'crashed',
     error_message = 'the worker process ended or stopped answering',
-    queueing_lock = CASE WHEN lost.next = 'todo' AND EXISTS (
+    queueing_lock = CASE WHEN placed.next = 'todo' AND (%(give_up_keys)s OR placed.place > 1 OR EXISTS (
         SELECT FROM docyard.procrastinate_jobs AS sibling
-        WHERE sibling.queueing_lock = lost.queueing_lock AND sibling.status = 'todo'
-    ) THEN NULL ELSE job.queueing_lock END,
-    worker_id = CASE WHEN lost.next <> 'todo' THEN job.worker_id END
-FROM lost WHERE job.id = lost.id
+        WHERE sibling.queueing_lock = placed.queueing_lock AND sibling.status = 'todo'
+    )) THEN NULL ELSE job.queueing_lock END,
+    worker_id = CASE WHEN placed.next <> 'todo' THEN job.worker_id END
+FROM placed WHERE job.id = placed.id
 RETURNING job.id, job.task_name, job.attempts, job.status = 'failed' AS dead;
 
 -- name: forget_gone
 -- Rows of workers that are gone and hold nothing any more.
 DELETE FROM docyard.procrastinate_workers AS worker
-WHERE (worker.id = ANY (%(dead)s::bigint[]) OR worker.last_heartbeat
+WHERE worker.id <> %(worker)s
+    AND (worker.id = ANY (%(dead)s::bigint[]) OR %(silent)s AND worker.last_heartbeat
         < docyard.clock() - make_interval(secs => 3 * coalesce(worker.heartbeat_seconds, 10)))
     AND NOT EXISTS (
         SELECT FROM docyard.procrastinate_jobs AS job WHERE job.worker_id = worker.id AND job.status = 'doing'

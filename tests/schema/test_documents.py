@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import uuid
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import pytest
 from support.examples import a_document, passages, store
 
 from docyard_schema import Conflict, DocumentRepository, InvalidInput, NotFound
+from docyard_schema.documents.validity import check_document
 
 if TYPE_CHECKING:
     from docyard_schema import Database
@@ -258,17 +260,17 @@ async def test_equal_source_uris_of_two_collections_are_two_documents(database: 
         ({"contents": {"x": "a\x00"}}, "contents"),
     ],
 )
-async def test_a_nul_character_is_refused_with_the_name_of_its_field(
-    documents: DocumentRepository, fields: dict[str, object], field: str
-) -> None:
+def test_a_nul_character_is_refused_with_the_name_of_its_field(fields: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidInput, match=f"The {field} of .* contains a NUL character") as caught:
-        await documents.store(a_document(**fields))  # type: ignore[arg-type]
+        check_document(a_document(**fields), ())  # type: ignore[arg-type]
     assert caught.value.hint
     assert caught.value.operation == "store"
+
+
+async def test_a_nul_character_makes_no_document(documents: DocumentRepository) -> None:
+    with pytest.raises(InvalidInput, match="The raw text of"):
+        await documents.store(a_document("a\x00b"))
     assert await documents.list() == []
-
-
-async def test_a_nul_character_in_a_chunk_is_refused(documents: DocumentRepository) -> None:
     with pytest.raises(InvalidInput, match="The chunk 1 of"):
         await documents.store(a_document(), passages("fine", "not\x00fine"))
     with pytest.raises(InvalidInput, match="The heading of chunk 0 of"):
@@ -295,16 +297,12 @@ async def test_a_backslash_before_u0000_is_text_and_not_a_nul(documents: Documen
         ({"expires_at": datetime(2030, 1, 1)}, "no time zone"),  # noqa: DTZ001
     ],
 )
-async def test_what_cannot_be_stored_is_refused_in_words(
-    documents: DocumentRepository, fields: dict[str, object], complaint: str
-) -> None:
+def test_what_cannot_be_stored_is_refused_in_words(fields: dict[str, object], complaint: str) -> None:
     with pytest.raises(InvalidInput, match=complaint):
-        await documents.store(a_document(**fields))  # type: ignore[arg-type]
+        check_document(a_document(**fields), ())  # type: ignore[arg-type]
 
 
 async def test_a_long_source_uri_within_the_limit_is_stored(documents: DocumentRepository) -> None:
-    import random
-
     name = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyzäöü", k=2200))[:2200]
     name = name.encode()[:2500].decode(errors="ignore")
     stored = await documents.store(a_document(source_uri=name))

@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from support.eventually import eventually
 from support.examples import fill
+from support.locks import waiting_for_locks
 
 from docyard_schema import Database, MigrationError
 from docyard_schema.migrations import load_steps, migrate, rollback, snapshot
@@ -57,12 +58,6 @@ def held(url: str, table: str, mode: str) -> psycopg.Connection[tuple[object, ..
     return connection
 
 
-async def waits_for_a_lock(url: str) -> bool:
-    async with await psycopg.AsyncConnection.connect(url) as connection:
-        cursor = await connection.execute("SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation'")
-        return await cursor.fetchone() is not None
-
-
 @pytest.mark.parametrize("mode", ["ACCESS SHARE", "ACCESS EXCLUSIVE"])
 async def test_a_lock_that_is_held_delays_a_step_until_it_is_let_go(
     database: Database, url: str, mode: str
@@ -71,7 +66,7 @@ async def test_a_lock_that_is_held_delays_a_step_until_it_is_let_go(
         await rollback(connection, database.namespace, to=5)
         with held(url, "chunks", mode):
             migrating = asyncio.create_task(migrate(connection, database.namespace))
-            await eventually(lambda: waits_for_a_lock(url), what="the step to wait")
+            await eventually(lambda: waiting_for_locks(url), what="the step to wait")
             assert not migrating.done()
         assert [step.number for step in await migrating] == list(range(6, LAST + 1))
 
@@ -99,7 +94,7 @@ async def test_readers_never_queue_long_behind_a_step_that_waits(database: Datab
         await rollback(connection, database.namespace, to=5)
         with held(url, "chunks", "ACCESS SHARE"):
             migrating = asyncio.create_task(migrate(connection, database.namespace, timeout_seconds=20))
-            await eventually(lambda: waits_for_a_lock(url), what="the step to wait")
+            await eventually(lambda: waiting_for_locks(url), what="the step to wait")
             # Nobody passes one that waits for a strong lock; so that one gives way, again and again.
             async with database.connection() as reader:
                 begun = time.monotonic()
@@ -115,7 +110,7 @@ async def test_an_application_is_never_the_victim_of_a_deadlock_with_a_step(
         await rollback(connection, database.namespace, to=5)
         with held(url, "documents", "ACCESS EXCLUSIVE") as application:
             migrating = asyncio.create_task(migrate(connection, database.namespace, timeout_seconds=20))
-            await eventually(lambda: waits_for_a_lock(url), what="the step to wait")
+            await eventually(lambda: waiting_for_locks(url), what="the step to wait")
             # The step holds the chunks and waits for the documents; the application the other way round.
             await asyncio.to_thread(application.execute, "SELECT count(*) FROM docyard.chunks")
             application.commit()
@@ -161,7 +156,7 @@ async def test_a_migrator_that_is_killed_within_a_step_leaves_nothing_of_it(
         before = await snapshot(connection, "docyard")
         with held(url, "chunks", "ACCESS SHARE"):
             process = migrator(url, processes)
-            await eventually(lambda: waits_for_a_lock(url), seconds=30, what="the step to wait")
+            await eventually(lambda: waiting_for_locks(url), seconds=30, what="the step to wait")
             process.send_signal(signal.SIGKILL)
             process.wait()
         # Whoever comes next needs no hand: the dead one's lock goes with its connection.
@@ -210,7 +205,7 @@ async def test_a_connection_that_is_cut_within_a_step_leaves_nothing_of_it(
         before = await snapshot(other, "docyard")
         with held(url, "chunks", "ACCESS SHARE"):
             migrating = asyncio.create_task(migrate(connection, database.namespace))
-            await eventually(lambda: waits_for_a_lock(url), what="the step to wait")
+            await eventually(lambda: waiting_for_locks(url), what="the step to wait")
             await other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
             with pytest.raises(MigrationError, match="failed and was rolled back") as caught:
                 await migrating

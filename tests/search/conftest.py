@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import pytest
+from support.eventually import eventually
 
 from docyard_schema import (
     Database,
@@ -107,12 +108,21 @@ class Library:
         model = await self.use_model(dimension)
         parameters = {"rows": rows, "model": model.id, "dimension": dimension}
         async with self.database.transaction() as connection:
-            # VACUUM marks a page as visible to all only once its rows' commit is on the disk.
-            await connection.execute("SET LOCAL synchronous_commit = on")
             for statement in FILL:
                 await connection.execute(statement, parameters)
         async with self.database.connection() as connection:
-            await connection.execute("VACUUM ANALYZE docyard.documents, docyard.chunks, docyard.embeddings")
+
+            async def all_visible() -> bool:
+                # Which a row is only once its commit is on the disk, and the tests' server takes its time.
+                await connection.execute("VACUUM ANALYZE docyard.documents, docyard.chunks")
+                cursor = await connection.execute(
+                    "SELECT bool_and(relallvisible = relpages) FROM pg_class "
+                    "WHERE oid IN ('docyard.chunks'::regclass, 'docyard.documents'::regclass)"
+                )
+                return await cursor.fetchone() == (True,)
+
+            await connection.execute("ANALYZE docyard.embeddings")
+            await eventually(all_visible)
 
 
 @pytest.fixture

@@ -77,7 +77,8 @@ async def test_a_search_that_runs_often_keeps_being_planned_for_its_values(libra
         for _ in range(12):
             await search.search("apple", vector=(1, 0), model=library.model, connection=connection)
         cursor = await connection.execute(
-            "SELECT generic_plans, custom_plans > 0 FROM pg_prepared_statements WHERE statement LIKE '%bm25_chunk%'"
+            "SELECT generic_plans, custom_plans > 0 FROM pg_prepared_statements "
+            "WHERE statement LIKE '%bm25_chunk%'"
         )
         assert await cursor.fetchall() == [(0, True)]
 
@@ -88,6 +89,7 @@ async def test_statements_prepare_on_a_fresh_database(database) -> None:
             text = statement.replace("{model}", "1").replace("{dimension}", "256")
             # EXPLAIN plans it, so every name in it is looked up.
             parameters = search_parameters(read_question("a"), "hybrid", 10, 0) | {
+                "before": [""] * 6,
                 "collection": None,
                 "kind": None,
                 "language": "english",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from docyard_queue import Registry
+from docyard_queue import Backoff, Registry
 from docyard_workers.embed.handler import Embed
 from docyard_workers.embed.providers import EmbeddingConfig, EmbeddingProvider, choose_provider
 from docyard_workers.ingest.handler import Ingest
@@ -21,13 +21,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineOptions:
-    """Values of the pipeline: how to embed, how to cut, how many parser processes (None: one per core)."""
+    """Values of the pipeline: how to embed, how to cut, how many parser processes (None: one per core).
+
+    ``retry`` is how long a failed job of the pipeline waits; ``Backoff(base=timedelta(0))`` is not at all.
+    """
 
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     chunking: ChunkOptions = field(default_factory=ChunkOptions)
     max_bytes: int = MAX_BYTES
     parser_processes: int | None = None
     parser_deadline: timedelta = DEADLINE
+    retry: Backoff = field(default_factory=Backoff)
 
 
 class Pipeline:
@@ -39,12 +43,13 @@ class Pipeline:
         self._parsers = ChildPool(options.parser_processes, deadline=options.parser_deadline)
         self.embed = Embed(database, self.provider)
         self.ingest = Ingest(database, self._parsers, options.chunking, options.max_bytes)
+        self._retry = options.retry
 
     def registry(self, own: Registry | None = None) -> Registry:
         """docyard's handlers, and those of an application beside them."""
         registry = Registry()
-        self.ingest.register(registry)
-        self.embed.register(registry)
+        self.ingest.register(registry, self._retry)
+        self.embed.register(registry, self._retry)
         return registry.include(own) if own is not None else registry
 
     async def __aenter__(self) -> Self:

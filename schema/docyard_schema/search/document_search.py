@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -83,15 +82,15 @@ class DocumentSearch:
             parameters["vector"] = query_vector(vector, model)
         if question.is_empty:
             return SearchResult(degraded=degraded)
-        async with AsyncExitStack() as stack:
-            opened = await stack.enter_async_context(self._database.transaction(connection))
-            if connection is not None:
-                # A savepoint, undone at the end: no setting shall stay behind in the caller's transaction.
-                await stack.enter_async_context(opened.transaction(force_rollback=True))
-            await self._prepare(opened, parameters, literals, model if vectorial else None)
-            cursor = await stack.enter_async_context(opened.cursor(row_factory=dict_row))
+        async with self._database.transaction(connection) as opened, opened.cursor() as cursor:
+            settings_before = await self._prepare(opened, parameters, literals, model if vectorial else None)
+            cursor.row_factory = dict_row
             await cursor.execute(self._sql(_statements.search, literals), parameters)
             hits = tuple(_hit(row) for row in await cursor.fetchall())
+            if connection is not None:
+                await opened.execute(
+                    self._database.sql(_statements.restore_settings), {"before": settings_before}
+                )
         return SearchResult(hits=hits, degraded=degraded)
 
     async def _prepare(
@@ -100,7 +99,7 @@ class DocumentSearch:
         parameters: dict[str, Any],
         literals: dict[str, int],
         model: EmbeddingModel | None,
-    ) -> None:
+    ) -> list[str]:
         try:
             cursor = await connection.execute(self._sql(_statements.prepare_search, literals), parameters)
         except (psycopg.errors.UndefinedObject, psycopg.errors.InvalidSchemaName) as error:
@@ -110,12 +109,15 @@ class DocumentSearch:
                 operation="search",
             ) from error
         row = await cursor.fetchone()
-        if model is not None and (row is None or not row[2]):
+        assert row is not None  # noqa: S101 - a SELECT without FROM
+        if model is not None and not row[2]:
             raise ModelMismatch(
                 f"The model {model.identity.describe()} is no longer registered as such.",
                 hint="Read the active model again and embed the query with it.",
                 operation="search",
             )
+        settings_before: list[str] = row[3]
+        return settings_before
 
     def _sql(self, statement: str, literals: dict[str, int]) -> bytes:
         for name, value in literals.items():

@@ -21,7 +21,7 @@ SearchMode = Literal["hybrid", "text", "vector"]
 # A text branch ranks at most so many chunks: at 3 µs each that bounds a search, however common its words.
 _CANDIDATES = 20_000
 # Words are looked for, rarest first, until they add up to so many chunks.
-_REACH = 10_000
+_REACH = 5_000
 
 # A name, perhaps with a schema. Not a number: regconfig would take it for an object's id.
 _CONFIGURATION = re.compile(r"[^\W\d][\w$]*(\.[^\W\d][\w$]*)?")

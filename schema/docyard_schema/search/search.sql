@@ -8,12 +8,25 @@
 -- literal: dimension = 256
 SELECT pgvector.vector_dims('[1]'::pgvector.vector), %(language)s::regconfig,
     (SELECT model.dimension = {dimension} FROM docyard.embedding_models AS model WHERE model.id = {model}),
+    ARRAY[current_setting('hnsw.ef_search'), current_setting('hnsw.iterative_scan'),
+        current_setting('hnsw.max_scan_tuples'), current_setting('plan_cache_mode'), current_setting('jit'),
+        current_setting('client_min_messages')] AS before,
     set_config('hnsw.ef_search', least(%(depth)s::integer, 1000)::text, true),
     set_config('hnsw.iterative_scan', 'relaxed_order', true),
     set_config('hnsw.max_scan_tuples', greatest(20000, 20 * %(depth)s::integer)::text, true),
     set_config('plan_cache_mode', 'force_custom_plan', true),
     set_config('jit', 'off', true),
     set_config('client_min_messages', 'warning', true);
+
+-- name: restore_settings
+-- For a caller's transaction, which goes on after the search. Not by undoing a savepoint: psycopg then drops
+-- all that it has prepared.
+SELECT set_config('hnsw.ef_search', (%(before)s::text[])[1], true),
+    set_config('hnsw.iterative_scan', (%(before)s::text[])[2], true),
+    set_config('hnsw.max_scan_tuples', (%(before)s::text[])[3], true),
+    set_config('plan_cache_mode', (%(before)s::text[])[4], true),
+    set_config('jit', (%(before)s::text[])[5], true),
+    set_config('client_min_messages', (%(before)s::text[])[6], true);
 
 -- name: search
 -- One statement for all modes: an unwanted branch is constantly false, and the planner drops it. Each branch

@@ -1,7 +1,7 @@
 """The ``embed`` job: gives a document's chunks their vectors.
 
-Vectors of equal texts are reused; only what is left is sent. One transaction writes the vectors, notes the
-texts that the model refused, and completes the job.
+Vectors of equal texts are reused; only what is left is sent. One transaction writes the vectors of a request
+and notes the texts that the model refused; that of the last request completes the job.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from pydantic import BaseModel, ConfigDict
 
 from docyard_queue import Attempt, Done, NewJob, RateLimited
 from docyard_schema import ModelRepository, VectorRepository
-from docyard_schema.embeddings import NewVector, build_index, index_is_due
+from docyard_schema.embeddings import build_index, index_is_due
 from docyard_workers.embed import errors
-from docyard_workers.embed.packing import pack
+from docyard_workers.embed.requests import Answered, ask
 
 if TYPE_CHECKING:
-    from docyard_queue import Registry
-    from docyard_schema import Database, EmbeddingModel
-    from docyard_schema.embeddings import PendingChunk
+    from docyard_queue import Backoff, Registry
+    from docyard_schema import Connection, Database, EmbeddingModel
     from docyard_workers.embed.providers import EmbeddingProvider
 
 QUEUE = "embed"
@@ -57,10 +56,10 @@ class Embed:
         self._choosing = asyncio.Lock()
         self._checked_index = 0.0
 
-    def register(self, registry: Registry) -> None:
-        """Add the handlers to a registry."""
-        registry.handler(KIND, queue=QUEUE, max_attempts=20)(self.run)
-        registry.handler(INDEX_KIND, queue="maintain", max_attempts=3)(self.build_index)
+    def register(self, registry: Registry, backoff: Backoff | None = None) -> None:
+        """Add the handlers to a registry; ``backoff`` of None is the registry's default."""
+        registry.handler(KIND, queue=QUEUE, max_attempts=20, backoff=backoff)(self.run)
+        registry.handler(INDEX_KIND, queue="maintain", max_attempts=3, backoff=backoff)(self.build_index)
 
     async def model(self) -> EmbeddingModel:
         """The active model, which the provider must be of; raises :class:`ModelMismatch` naming both."""
@@ -80,13 +79,22 @@ class Embed:
             pending = await self._vectors.pending(model, documents)
         if not pending:
             return Done({"embedded": 0, "reused": reused})
-        vectors, failures, tokens = await self._ask(pending)
-        result = {"embedded": len(vectors), "reused": reused, "failed": len(failures), "tokens": tokens}
+        result = {"embedded": 0, "reused": reused, "failed": 0, "tokens": 0}
+        answered: Answered | None = None
+        try:
+            async for answered in ask(self._provider, pending):
+                result["embedded"] += len(answered.vectors)
+                result["failed"] += len(answered.failures)
+                result["tokens"] += answered.tokens
+                if not answered.is_last:
+                    # Whatever becomes of this attempt, the next one does not send these texts again.
+                    async with self._database.transaction() as connection:
+                        await self._write(model, answered, connection)
+        except errors.RateLimited as error:
+            raise RateLimited(error.message, retry_after=error.retry_after, hint=error.hint) from error
         async with attempt.commit(result) as connection:
-            if vectors:
-                await self._vectors.write(model, vectors, connection=connection)
-            if failures:
-                await self._vectors.record_failures(model, failures, connection=connection)
+            if answered is not None:
+                await self._write(model, answered, connection)
             if await self._wants_index(model):
                 job = NewJob(INDEX_KIND, {"model": model.name}, queue="maintain", unique_key=INDEX_KIND)
                 await attempt.enqueue(job, connection=connection)
@@ -98,32 +106,11 @@ class Embed:
         if model is not None and model.name == payload.model and await index_is_due(self._database, model):
             await build_index(self._database, model)
 
-    async def _ask(
-        self, pending: list[PendingChunk]
-    ) -> tuple[list[NewVector], list[tuple[int, str, str]], int]:
-        # Equal texts within the document travel once.
-        by_text: dict[bytes, list[PendingChunk]] = {}
-        for chunk in pending:
-            by_text.setdefault(chunk.content_hash, []).append(chunk)
-        vectors: list[NewVector] = []
-        failures: list[tuple[int, str, str]] = []
-        tokens = 0
-        for group in pack([chunks[0] for chunks in by_text.values()], self._provider):
-            try:
-                answer = await self._provider.embed([chunk.input for chunk in group])
-            except errors.RateLimited as error:
-                raise RateLimited(error.message, retry_after=error.retry_after, hint=error.hint) from error
-            tokens += answer.tokens
-            for position, (first, vector) in enumerate(zip(group, answer.vectors, strict=True)):
-                for chunk in by_text[first.content_hash]:
-                    if vector is not None:
-                        vectors.append(
-                            NewVector(chunk_id=chunk.id, content_hash=chunk.content_hash, embedding=vector)
-                        )
-                    else:
-                        failure = answer.failures[position]
-                        failures.append((chunk.id, failure.code, failure.message))
-        return vectors, failures, tokens
+    async def _write(self, model: EmbeddingModel, answered: Answered, connection: Connection) -> None:
+        if answered.vectors:
+            await self._vectors.write(model, answered.vectors, connection=connection)
+        if answered.failures:
+            await self._vectors.record_failures(model, answered.failures, connection=connection)
 
     async def _wants_index(self, model: EmbeddingModel) -> bool:
         # The answer changes a few times in a database's life; asking for every document would be waste.

@@ -20,7 +20,7 @@ from docyard_workers.ingest.sources import SourceBytes, read_source
 from docyard_workers.ingest.text_search_language import text_search_language
 
 if TYPE_CHECKING:
-    from docyard_queue import Registry
+    from docyard_queue import Backoff, Registry
     from docyard_schema import Database, Stored
     from docyard_workers.ingest.isolation import ChildPool
     from docyard_workers.ingest.preparation import ChunkOptions, ParsedAndChunked
@@ -35,14 +35,15 @@ PIPELINE = "1"
 class IngestPayload(BaseModel):
     """What an ``ingest`` job is told: a path or URI, and the collection it goes into.
 
-    ``tags`` and ``metadata`` are the producer's own, kept beside what the file says of itself.
+    ``tags`` and ``metadata`` are the producer's own, kept beside what the file says of itself. Tags of None
+    leave those that the document has.
     """
 
     model_config = ConfigDict(extra="ignore")
 
     source: str = Field(min_length=1)
     collection: str = Field("default", min_length=1)
-    tags: list[str] = Field(default_factory=list)
+    tags: list[str] | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -58,19 +59,23 @@ class Ingest:
         self._max_bytes = max_bytes
         self._pipeline = f"{PIPELINE}/{chunking.size}/{chunking.overlap}"
 
-    def register(self, registry: Registry) -> None:
-        """Add the handler to a registry."""
-        registry.handler(KIND, queue=QUEUE, max_attempts=5)(self.run)
+    def register(self, registry: Registry, backoff: Backoff | None = None) -> None:
+        """Add the handler to a registry; ``backoff`` of None is the registry's default."""
+        registry.handler(KIND, queue=QUEUE, max_attempts=5, backoff=backoff)(self.run)
 
     async def run(self, attempt: Attempt, payload: IngestPayload) -> Done | None:
         """Ingest one source; the job's result says what became of it."""
         source = await asyncio.to_thread(read_source, payload.source, self._max_bytes)
         sha256 = hashlib.sha256(source.data).digest()
         stored = await self._documents.current(payload.collection, source.uri)
-        if stored == (sha256, self._pipeline):
+        if stored == (sha256, self._pipeline) and not await self._says_more(payload, source.uri):
             return Done({"status": "unchanged"})
         parsed = await self._parsers.parse(source.data, None, source.name, self._chunking)
-        document = self._document(payload, source, sha256, parsed)
+        tags = payload.tags
+        if tags is None and stored is not None:
+            known = await self._documents.find(payload.collection, source.uri)
+            tags = known.tags if known is not None else None
+        document = self._document(payload, source, sha256, parsed, tags or [])
         language = text_search_language(parsed.document.language)
         chunks = identify(((chunk.heading_path, chunk.text) for chunk in parsed.chunks), language=language)
         result: dict[str, Any] = {"status": "created" if stored is None else "updated", "chunks": len(chunks)}
@@ -81,12 +86,27 @@ class Ingest:
                 await attempt.enqueue(job, connection=connection)
         return None
 
+    async def _says_more(self, payload: IngestPayload, uri: str) -> bool:
+        """Whether the payload has tags or metadata that the stored document has not."""
+        if payload.tags is None and not payload.metadata:
+            return False
+        known = await self._documents.find(payload.collection, uri)
+        return (
+            known is None
+            or (payload.tags is not None and payload.tags != known.tags)
+            or not payload.metadata.items() <= known.metadata.items()
+        )
+
     def _document(
-        self, payload: IngestPayload, source: SourceBytes, sha256: bytes, parsed: ParsedAndChunked
+        self,
+        payload: IngestPayload,
+        source: SourceBytes,
+        sha256: bytes,
+        parsed: ParsedAndChunked,
+        tags: list[str],
     ) -> NewDocument:
         raw, encoding = exact_text(source.data, parsed.media_type)
-        metadata: dict[str, Any] = dict(parsed.document.metadata) | payload.metadata
-        metadata |= {"size": len(source.data)}
+        metadata: dict[str, Any] = dict(parsed.document.metadata) | {"size": len(source.data)}
         if encoding is not None:
             metadata["encoding"] = encoding
         if source.modified_at is not None:
@@ -102,8 +122,8 @@ class Ingest:
             media_type=parsed.media_type,
             sha256=sha256,
             pipeline_version=self._pipeline,
-            tags=payload.tags,
-            metadata=metadata,
+            tags=tags,
+            metadata=metadata | payload.metadata,
         )
 
 

@@ -1,5 +1,6 @@
 """The worker process: claims jobs, runs them, finishes them, stops gracefully."""
 
-from docyard_workers.process.worker import Worker, WorkerOptions
+from docyard_workers.process.options import WorkerOptions
+from docyard_workers.process.worker import Worker
 
 __all__ = ["Worker", "WorkerOptions"]

@@ -1,66 +1,51 @@
 """Runs one attempt: a job goes in, an outcome comes out, whatever the handler does.
 
-A pipe of small steps: find the handler, read the payload, call, classify.
+A pipe of small steps: read the payload, call, classify.
 """
 
 from __future__ import annotations
 
 import asyncio
-import traceback
+import inspect
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from docyard_queue.errors import JobTimeout, LeaseLost, PermanentError, RateLimited
-from docyard_queue.outcomes import Cancel, Done, Failure, Outcome, Snooze
-from docyard_schema.connection_string import mask_password
-from docyard_schema.errors import DocyardError
+from docyard_queue.errors import JobTimeout, LeaseLost, PermanentError
+from docyard_queue.outcomes import Cancel, Done, Outcome, Snooze
+from docyard_workers.process.classification import classify
 
 if TYPE_CHECKING:
     from docyard_queue.attempt import Attempt
     from docyard_queue.jobs import Job
     from docyard_queue.registry import HandlerSpec
+    from docyard_workers.process.threads import Threads
 
 
-async def execute(spec: HandlerSpec, attempt: Attempt) -> Outcome:
-    """Run a handler once and say what became of it; raises only :class:`LeaseLost` and cancellation."""
+async def execute(spec: HandlerSpec, attempt: Attempt, threads: Threads) -> Outcome:
+    """Run a handler once and say what became of it.
+
+    Raises only :class:`LeaseLost`, cancellation of the task that runs it, and what ends the whole process.
+    """
     try:
         payload = _read_payload(spec, attempt.job)
-        returned = await _call(spec, attempt, payload)
-    except (LeaseLost, asyncio.CancelledError):
+        returned = await _call(spec, attempt, payload, threads)
+    except (LeaseLost, GeneratorExit):
         raise
-    except BaseException as error:
-        if isinstance(error, (KeyboardInterrupt, SystemExit)) and not spec.is_async:
+    except KeyboardInterrupt as error:
+        # Inside the event loop it is a person's at the terminal; threads get none, so there a handler's own.
+        if spec.is_async:
             raise
         return classify(spec, attempt.job, error)
+    except asyncio.CancelledError as error:
+        # One that nobody asked of this task is the handler's own: something it awaited was cancelled.
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        return classify(spec, attempt.job, error)
+    except BaseException as error:  # noqa: BLE001 - SystemExit too: a handler does not end the worker
+        return classify(spec, attempt.job, error)
     return returned if isinstance(returned, (Done, Snooze, Cancel)) else Done(returned)
-
-
-def classify(spec: HandlerSpec, job: Job, error: BaseException) -> Outcome:
-    """What an exception means for the job: a pause, another attempt after a wait, or the end."""
-    if isinstance(error, RateLimited):
-        # Not the job's fault: the attempt is given back.
-        return Snooze(error.retry_after or spec.backoff.delay(job.attempt))
-    backoff, is_final = spec.backoff, _is_permanent(error)
-    for kind, policy in spec.retry.items():
-        if isinstance(error, kind):
-            is_final, backoff = policy is None, policy or backoff
-            break
-    retry_in = None if is_final or job.attempt >= job.max_attempts else backoff.delay(job.attempt)
-    return Failure(
-        code=error.code if isinstance(error, DocyardError) else "exception",
-        error_class=f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
-        message=mask_password(str(error) or type(error).__name__),
-        traceback=mask_password("".join(traceback.format_exception(error))),
-        retry_in=retry_in,
-    )
-
-
-def _is_permanent(error: BaseException) -> bool:
-    if isinstance(error, PermanentError):
-        return True
-    # docyard's own errors know; of anything else we do not, and trying again is the safer guess.
-    return isinstance(error, DocyardError) and not error.retryable
 
 
 def _read_payload(spec: HandlerSpec, job: Job) -> Any:
@@ -79,7 +64,7 @@ def _read_payload(spec: HandlerSpec, job: Job) -> Any:
         ) from None
 
 
-async def _call(spec: HandlerSpec, attempt: Attempt, payload: Any) -> Any:
+async def _call(spec: HandlerSpec, attempt: Attempt, payload: Any, threads: Threads) -> Any:
     seconds = attempt.job.timeout_seconds
     if seconds is None and spec.timeout is not None:
         seconds = spec.timeout.total_seconds()
@@ -87,7 +72,9 @@ async def _call(spec: HandlerSpec, attempt: Attempt, payload: Any) -> Any:
         async with asyncio.timeout(seconds) as limit:
             if spec.is_async:
                 return await spec.run(attempt, payload)
-            return await asyncio.to_thread(spec.run, attempt, payload)
+            returned = await threads.call(spec.run, attempt, payload)
+            # A sync function around an async one gives a coroutine.
+            return await returned if inspect.isawaitable(returned) else returned
     except TimeoutError as error:
         if not limit.expired():
             raise

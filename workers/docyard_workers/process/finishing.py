@@ -1,15 +1,16 @@
-"""Completes attempts in batches: what ends while one statement runs travels in the next."""
+"""Writes outcomes: completions in batches, and everything until it is written."""
 
 from __future__ import annotations
 
 import asyncio
 import random
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import psycopg
 import structlog
 
-from docyard_schema.errors import DatabaseError
+from docyard_queue.outage import OUTAGE, brief
+from docyard_queue.outcomes import Done, Failure
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -23,10 +24,15 @@ _log = structlog.get_logger("docyard.worker")
 _Written = TypeVar("_Written")
 
 _LONGEST_PAUSE = 5.0
+_BATCH = 1000
 
 
 class Finisher:
-    """Writes outcomes. One that cannot be written for lack of a database is tried until it can."""
+    """Writes outcomes, so that no job stays ``running`` under a living worker.
+
+    One that cannot be written for lack of a database is tried until it can; the fence makes that safe. One
+    that Postgres refuses becomes a failure that says so.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -43,36 +49,65 @@ class Finisher:
 
     async def settle(self, job: Job, outcome: Outcome) -> bool:
         """Write any other outcome of one attempt; False when its lease was lost."""
-        return await self._persist(lambda: self._engine.settle(job, outcome))
+        try:
+            return await self._persist(lambda: self._engine.settle(job, outcome))
+        except Exception as error:  # noqa: BLE001 - whatever it was, the job must not stay as it is
+            _log.error("finish.refused", job_id=job.id, kind=job.kind, error=brief(error))
+            refused = _refused(error)
+        return await self._persist(lambda: self._engine.settle(job, refused), stubborn=True)
 
-    async def release(self, job: Job) -> bool:
+    async def release(self, job: Job, reason: str) -> bool:
         """Give a job back; False when its lease was lost."""
-        return await self._persist(lambda: self._engine.release(job))
+        return await self._persist(lambda: self._engine.release(job, reason), stubborn=True)
+
+    async def close(self) -> None:
+        """Give up what could not be written."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _flush(self) -> None:
         while self._waiting:
-            batch, self._waiting = self._waiting, []
+            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
             try:
                 lost = await self._complete([(job, result) for job, result, _ in batch])
             except BaseException as error:
-                for _, _, written in batch:
+                # Somebody waits for each of them.
+                for _, _, written in [*batch, *self._waiting]:
                     if not written.done():
                         written.set_exception(error)
+                self._waiting.clear()
                 raise
             for job, _, written in batch:
                 if not written.done():
-                    written.set_result(job.id not in lost)
+                    written.set_result((job.id, job.lease) not in lost)
 
-    async def _complete(self, finished: Sequence[tuple[Job, Any]]) -> set[int]:
-        return {job.id for job in await self._persist(lambda: self._engine.complete(finished))}
+    async def _complete(self, finished: Sequence[tuple[Job, Any]]) -> set[tuple[int, int]]:
+        try:
+            lost = await self._persist(lambda: self._engine.complete(finished))
+        except Exception:  # noqa: BLE001 - told of by settle()
+            # One of them is refused, and must not fail the others.
+            lost = [job for job, result in finished if not await self.settle(job, Done(result))]
+        return {(job.id, job.lease) for job in lost}
 
-    async def _persist(self, write: Callable[[], Awaitable[_Written]]) -> _Written:
+    async def _persist(self, write: Callable[[], Awaitable[_Written]], *, stubborn: bool = False) -> _Written:
         pause = 0.1
         while True:
             try:
                 return await write()
-            except (psycopg.OperationalError, psycopg.InterfaceError, DatabaseError) as error:
-                # The fence makes this safe: if the lease is lost meanwhile, the write says so.
-                _log.warning("finish.deferred", error=str(error).splitlines()[0], retry_in_s=round(pause, 1))
-                await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
-                pause = min(pause * 2, _LONGEST_PAUSE)
+            except Exception as error:
+                if not stubborn and not isinstance(error, OUTAGE):
+                    raise
+                _log.warning("finish.deferred", error=brief(error), retry_in_s=round(pause, 1))
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+def _refused(error: Exception) -> Failure:
+    return Failure(
+        code="finish_refused",
+        error_class=type(error).__qualname__,
+        message=f"Postgres refused to write how the attempt ended: {brief(error)}",
+        traceback="",
+        retry_in=timedelta(minutes=1),
+    )

@@ -47,9 +47,30 @@ BEGIN
     RETURNING procrastinate_workers.id;
 END;
 $$;
-DO $$
+CREATE OR REPLACE FUNCTION docyard.procrastinate_notify_queue_abort_job_v1()
+RETURNS trigger
+    LANGUAGE plpgsql
+AS $$
+DECLARE
+    payload TEXT;
 BEGIN
-    EXECUTE format('ALTER FUNCTION docyard.procrastinate_register_worker_v1() SET search_path = %I, pg_temp',
-        (SELECT relnamespace::regnamespace::text FROM pg_class WHERE oid = 'docyard.procrastinate_jobs'::regclass));
+    SELECT json_build_object('type', 'abort_job_requested', 'job_id', NEW.id)::text INTO payload;
+	PERFORM pg_notify('procrastinate_queue_v1#' || NEW.queue_name, payload);
+	PERFORM pg_notify('procrastinate_any_queue_v1', payload);
+	RETURN NEW;
+END;
+$$;
+DO $$
+DECLARE
+    function regprocedure;
+BEGIN
+    FOREACH function IN ARRAY ARRAY[
+        'docyard.procrastinate_register_worker_v1()'::regprocedure,
+        'docyard.procrastinate_notify_queue_abort_job_v1()'::regprocedure
+    ] LOOP
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', function,
+            (SELECT relnamespace::regnamespace::text FROM pg_class
+             WHERE oid = 'docyard.procrastinate_jobs'::regclass));
+    END LOOP;
 END;
 $$;

@@ -101,6 +101,25 @@ CREATE TRIGGER notify_jobs_inserted AFTER INSERT ON docyard.procrastinate_jobs
     REFERENCING NEW TABLE AS inserted
     FOR EACH STATEMENT EXECUTE FUNCTION docyard.notify_jobs_inserted();
 
+-- The abort notice stays one per row. With a queue's name of more than 40 bytes its channel's would be too long,
+-- and the cancel itself would fail.
+CREATE OR REPLACE FUNCTION docyard.procrastinate_notify_queue_abort_job_v1() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    message text := json_build_object('type', 'abort_job_requested', 'job_id', new.id)::text;
+BEGIN
+    -- The heartbeat finds what a full NOTIFY queue keeps back.
+    IF pg_notification_queue_usage() > 0.5 THEN
+        RETURN new;
+    END IF;
+    IF octet_length(new.queue_name) <= 40 THEN
+        PERFORM pg_notify('procrastinate_queue_v1#' || new.queue_name, message);
+    END IF;
+    PERFORM pg_notify('procrastinate_any_queue_v1', message);
+    RETURN new;
+END;
+$$;
+
 -- The one way from stored columns to the state that a person sees (docyard_queue.states has the same table,
 -- and a test holds the two together).
 CREATE FUNCTION docyard.job_state(
@@ -124,7 +143,6 @@ CREATE OR REPLACE FUNCTION docyard.procrastinate_register_worker_v1() RETURNS TA
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION 'These jobs are run by docyard''s workers, not by procrastinate''s.'
-        USING HINT = 'Start one with: docyard worker --app MODULE:REGISTRY '
-            '(Registry.from_procrastinate(app) takes the tasks of an App over).';
+        USING HINT = 'Start one with: docyard worker --app MODULE:REGISTRY';
 END;
 $$;

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from docyard_queue import NewJob, enqueue
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cli.conftest import Docyard
+
+
+@pytest.fixture
+def waiting(on_server: str) -> list[int]:
+    """Three jobs that wait."""
+    with psycopg.connect(on_server) as connection:
+        return [
+            enqueue(connection, NewJob("charge", {"order": number, "dsn": "postgresql://a:secret@b/c"}))
+            for number in range(3)
+        ]
+
+
+@pytest.fixture
+def dead(on_server: str, docyard: Docyard, library: Path) -> int:
+    """The id of a job that cannot succeed."""
+    assert docyard("ingest", library / "picture.xyz", "--work", "-q").code == 1
+    found: int = docyard("jobs", "list", "--state", "dead", "--json").json[0]["id"]
+    return found
+
+
+def test_list_shows_the_newest_first(docyard: Docyard, waiting: list[int]) -> None:
+    ended = docyard("jobs", "list")
+    assert ended.code == 0
+    header, *rows = ended.out.splitlines()
+    assert header.split() == ["id", "kind", "queue", "state", "attempts", "created", "finished", "error"]
+    assert [int(row.split()[0]) for row in rows] == waiting[::-1]
+
+
+def test_list_filters_and_limits(docyard: Docyard, waiting: list[int]) -> None:
+    assert len(docyard("jobs", "list", "--kind", "charge", "--limit", 2, "--json").json) == 2
+    assert docyard("jobs", "list", "--queue", "other", "--json").json == []
+    assert docyard("jobs", "list", "--batch", uuid4(), "--json").json == []
+
+
+def test_list_of_nothing_is_no_failure(docyard: Docyard, on_server: str) -> None:
+    ended = docyard("jobs", "list")
+    assert (ended.code, ended.out) == (0, "")
+    assert "No such jobs." in ended.err
+
+
+def test_an_unknown_state_is_wrong_use_and_names_the_states(docyard: Docyard, on_server: str) -> None:
+    ended = docyard("jobs", "list", "--state", "doing")
+    assert ended.code == 2
+    assert "'doing'" in ended.err
+    assert "retryable" in ended.err
+
+
+def test_show_has_payload_and_masks_passwords(docyard: Docyard, waiting: list[int]) -> None:
+    ended = docyard("jobs", "show", waiting[0])
+    assert ended.code == 0
+    assert '"order": 0' in ended.out
+    assert "secret" not in ended.out
+
+
+def test_show_has_the_traceback_of_every_attempt(docyard: Docyard, dead: int) -> None:
+    ended = docyard("jobs", "show", dead)
+    assert "Attempt 1: " in ended.out
+    assert "Traceback (most recent call last)" in ended.out
+    told = docyard("jobs", "show", dead, "--json").json
+    assert told["state"] == "dead"
+    assert "Traceback" in told["attempt_rows"][0]["traceback"]
+
+
+@pytest.mark.parametrize("command", ["show", "retry", "cancel"])
+def test_an_unknown_job_is_a_failure(docyard: Docyard, on_server: str, command: str) -> None:
+    ended = docyard("jobs", command, 4711)
+    assert ended.code == 1
+    assert "error: There is no job 4711." in ended.err
+    assert "docyard jobs list" in ended.err
+
+
+def test_retry_makes_a_dead_job_wait_again(docyard: Docyard, dead: int) -> None:
+    ended = docyard("jobs", "retry", dead)
+    assert (ended.code, ended.out) == (0, "1 job set to run.\n")
+    assert docyard("jobs", "show", dead, "--json").json["state"] == "available"
+
+
+def test_retry_and_cancel_by_filter_take_all_that_fit(docyard: Docyard, waiting: list[int]) -> None:
+    ended = docyard("jobs", "cancel", "--state", "available", "--kind", "charge", "--json")
+    assert (ended.code, ended.json) == (0, {"changed": waiting, "left": []})
+    assert docyard("jobs", "retry", "--state", "cancelled", "--json").json["changed"] == waiting
+
+
+def test_a_job_that_had_ended_is_left_as_it_is(docyard: Docyard, waiting: list[int], dead: int) -> None:
+    ended = docyard("jobs", "cancel", waiting[0], dead)
+    assert ended.code == 1
+    assert "1 job cancelled." in ended.out
+    assert f"Job {dead} was left as it is: it is dead." in ended.err
+
+
+@pytest.mark.parametrize("arguments", [(), (1, "--state", "dead")])
+def test_retry_wants_ids_or_filters(docyard: Docyard, on_server: str, arguments: tuple[object, ...]) -> None:
+    ended = docyard("jobs", "retry", *arguments)
+    assert ended.code == 2
+
+
+def test_a_batch_shows_its_progress_and_failures(docyard: Docyard, library: Path, on_server: str) -> None:
+    batch = docyard("ingest", library, library / "picture.xyz", "--work", "--json").json["batch_id"]
+    ended = docyard("batches", "show", batch)
+    assert ended.code == 0
+    assert "finished" in ended.out
+    assert "3 new, 1 failed of 4" in ended.out
+    told = docyard("batches", "show", batch, "--json").json
+    assert (told["dead"], told["kinds"]["ingest"]["total"]) == (1, 4)
+
+
+def test_an_unknown_batch_is_a_failure(docyard: Docyard, on_server: str) -> None:
+    ended = docyard("batches", "show", uuid4())
+    assert ended.code == 1
+    assert "There is no batch" in ended.err

@@ -1,0 +1,194 @@
+"""The attempts that a worker has in hand, from the claim to the written outcome."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from docyard_queue.attempt import Attempt
+from docyard_queue.errors import LeaseLost, UnknownKind
+from docyard_queue.outcomes import Cancel, Done, Failure, Snooze
+from docyard_workers.process.execution import execute
+from docyard_workers.process.finishing import Finisher
+from docyard_workers.process.sync_connections import SyncConnections
+from docyard_workers.process.threads import Threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from datetime import timedelta
+
+    from docyard_queue.engine import Engine
+    from docyard_queue.jobs import Job
+    from docyard_queue.outcomes import Outcome
+    from docyard_queue.registry import Registry
+    from docyard_schema.database import Database
+
+_log = structlog.get_logger("docyard.worker")
+
+# What a stop waits, after the running jobs' time is over, for them to end and be given back.
+_RELEASE_SECONDS = 5.0
+# A retry that is due sooner wakes the worker; a later one is found by polling.
+_LONGEST_TIMER_SECONDS = 60.0
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    attempt: Attempt
+    task: asyncio.Task[None]
+    # Only the handler is ever cancelled, never the writing of its outcome.
+    in_handler: bool = True
+
+
+class Attempts:
+    """Runs attempts side by side, at most ``concurrency``; ``wake`` is called when a slot is free again.
+
+    ``completed`` counts jobs that succeeded, ``failed`` those that became dead letters.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        registry: Registry,
+        engine: Engine,
+        *,
+        concurrency: int,
+        wake: Callable[[], None],
+    ) -> None:
+        self.completed = self.failed = 0
+        self._database = database
+        self._registry = registry
+        self._concurrency = concurrency
+        self._wake = wake
+        self._finisher = Finisher(engine)
+        self._threads = Threads(wake)
+        self._connections = SyncConnections(database, concurrency)
+        # By id and lease: a job whose lease was lost may come again while its older attempt still runs.
+        self._running: dict[tuple[int, int], _Running] = {}
+
+    @property
+    def free_slots(self) -> int:
+        """How many more may run. A thread that outlived its attempt keeps its slot."""
+        return self._concurrency - len(self._running) - self._threads.overrunning
+
+    @property
+    def held(self) -> Collection[tuple[int, int]]:
+        """Job id and lease of all that runs."""
+        return self._running.keys()
+
+    def begin(self, job: Job) -> None:
+        """Start an attempt in the background."""
+        attempt = Attempt(job, self._database, self._connections.connection)
+        task = asyncio.create_task(self._run(attempt))
+        self._running[job.id, job.lease] = _Running(attempt, task)
+
+    def cancel(self, job_ids: Collection[int]) -> None:
+        """End the handlers of these jobs; those that do not run here are passed over."""
+        for running in self._running.values():
+            if running.attempt.job.id in job_ids:
+                running.attempt.cancel_requested = True
+                if running.in_handler:
+                    running.task.cancel()
+
+    async def end(self, seconds: float) -> None:
+        """Wait so long for what runs, then give the rest back."""
+        tasks = {running.task for running in self._running.values()}
+        if not tasks:
+            return
+        _log.info("worker.stopping", running=len(tasks), seconds=seconds)
+        try:
+            await asyncio.wait(tasks, timeout=seconds)
+        finally:
+            # Also when whoever waits is cancelled itself.
+            await self._give_back()
+
+    async def close(self) -> None:
+        """Let go of what the attempts shared."""
+        await self._finisher.close()
+        await asyncio.to_thread(self._connections.close)
+
+    async def _give_back(self) -> None:
+        for running in self._running.values():
+            if running.in_handler:
+                running.task.cancel()
+        if late := {running.task for running in self._running.values()}:
+            await asyncio.wait(late, timeout=_RELEASE_SECONDS)
+        for job_id, lease in [*self._running]:
+            # No database, or a handler that does not let itself be cancelled. Rescue finds the job.
+            running = self._running[job_id, lease]
+            _log.warning("job.abandoned", job_id=job_id, kind=running.attempt.job.kind, lease=lease)
+            running.task.cancel()
+
+    async def _run(self, attempt: Attempt) -> None:
+        job = attempt.job
+        try:
+            outcome = await self._outcome(attempt)
+            if not await self._settle(attempt, outcome):
+                raise LeaseLost(job.id, job.lease)
+        except LeaseLost:
+            _log.warning("job.lease_lost", job_id=job.id, kind=job.kind, lease=job.lease)
+        finally:
+            del self._running[job.id, job.lease]
+            self._wake()
+
+    async def _outcome(self, attempt: Attempt) -> Outcome | str:
+        """What became of the attempt; text is the reason why it does not count."""
+        job = attempt.job
+        running = self._running[job.id, job.lease]
+        try:
+            return await execute(self._registry[job.kind], attempt, self._threads)
+        except UnknownKind:
+            return "this worker does not know its kind"
+        except asyncio.CancelledError:
+            if attempt.cancel_requested:
+                return Cancel("cancelled while it ran")
+            return "the worker was stopped"
+        finally:
+            running.in_handler = False
+
+    async def _settle(self, attempt: Attempt, outcome: Outcome | str) -> bool:
+        """Write the outcome and tell of it; False when the lease was lost."""
+        job = attempt.job
+        if attempt.committed:
+            self.completed += 1
+            if isinstance(outcome, Failure):
+                # Its effects are in; running it again would double them.
+                _log.error("job.failed_after_commit", job_id=job.id, kind=job.kind, error=outcome.message)
+            return True
+        if isinstance(outcome, str):
+            if written := await self._finisher.release(job, outcome):
+                _log.info("job.released", job_id=job.id, kind=job.kind, reason=outcome)
+            return written
+        if isinstance(outcome, Done):
+            if written := await self._finisher.complete(job, outcome.result):
+                self.completed += 1
+            return written
+        if written := await self._finisher.settle(job, outcome):
+            self._tell(job, outcome)
+        return written
+
+    def _tell(self, job: Job, outcome: Outcome) -> None:
+        fields = {"job_id": job.id, "kind": job.kind, "attempt": job.attempt}
+        match outcome:
+            case Failure(retry_in=None):
+                self.failed += 1
+                _log.error("job.died", error=outcome.message, error_class=outcome.error_class, **fields)
+            case Failure():
+                delay = outcome.retry_in
+                self._wake_in(delay)
+                seconds = round(delay.total_seconds(), 1) if delay else 0
+                _log.warning("job.failed", error=outcome.message, retry_in_s=seconds, **fields)
+            case Snooze():
+                self._wake_in(outcome.delay)
+                _log.info(
+                    "job.snoozed", delay_s=outcome.delay.total_seconds(), reason=outcome.reason, **fields
+                )
+            case Cancel():
+                _log.info("job.cancelled", reason=outcome.reason, **fields)
+
+    def _wake_in(self, delay: timedelta | None) -> None:
+        seconds = delay.total_seconds() if delay else 0
+        if 0 < seconds <= _LONGEST_TIMER_SECONDS:
+            asyncio.get_running_loop().call_later(seconds + 0.001, self._wake)

@@ -1,0 +1,54 @@
+"""What an exception means for the job: a pause, another attempt after a wait, or the end."""
+
+from __future__ import annotations
+
+import traceback
+from typing import TYPE_CHECKING
+
+from docyard_queue.errors import PermanentError, RateLimited
+from docyard_queue.outage import brief
+from docyard_queue.outcomes import Failure, Outcome, Snooze
+from docyard_schema.connection_string import mask_password
+from docyard_schema.errors import DocyardError
+
+if TYPE_CHECKING:
+    from docyard_queue.jobs import Job
+    from docyard_queue.registry import HandlerSpec
+
+# More than is ever kept: only so that masking a message of megabytes takes no time.
+_READ = 50_000
+
+
+def classify(spec: HandlerSpec, job: Job, error: BaseException) -> Outcome:
+    """The outcome of an attempt that raised. Never raises itself."""
+    backoff, is_final = spec.backoff, _is_permanent(error)
+    if isinstance(error, RateLimited):
+        # Not the job's fault: the attempt is given back.
+        delay = backoff.delay(job.attempt) if error.retry_after is None else error.retry_after
+        return Snooze(delay, mask_password(brief(error)))
+    for kind, policy in spec.retry.items():
+        if isinstance(error, kind):
+            is_final, backoff = policy is None, policy or backoff
+            break
+    retry_in = None if is_final or job.attempt >= job.max_attempts else backoff.delay(job.attempt)
+    return Failure(
+        code=str(error.code) if isinstance(error, DocyardError) else "exception",
+        error_class=f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
+        message=mask_password(_message(error)[:_READ]),
+        traceback=mask_password("".join(traceback.format_exception(error))[-_READ:]),
+        retry_in=retry_in,
+    )
+
+
+def _is_permanent(error: BaseException) -> bool:
+    if isinstance(error, PermanentError):
+        return True
+    # docyard's own errors know; of anything else we do not, and trying again is the safer guess.
+    return isinstance(error, DocyardError) and not error.retryable
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error) or type(error).__name__
+    except Exception:  # noqa: BLE001 - an exception of somebody else's, with a __str__ of its own
+        return f"{type(error).__name__}, which cannot be printed"
