@@ -20,7 +20,8 @@ def dump(home: Path, file: Path) -> None:
     """Write all of a home's database into ``file``, in pg_dump's own format: compressed, and consistent."""
     with EmbeddedServer.acquire(home) as server, file.open("wb") as target:
         pg_dump = find_binaries()[server.version].program("pg_dump")
-        subprocess.run([pg_dump, "--format=custom", server.conninfo], stdout=target, check=True)
+        command = [pg_dump, "--format=custom", server.conninfo]
+        subprocess.run(command, stdout=target, check=True)  # noqa: S603
 
 
 def restore(file: Path, home: Path) -> None:
@@ -32,7 +33,7 @@ def restore(file: Path, home: Path) -> None:
         pg_restore = find_binaries()[server.version].program("pg_restore")
         arguments = ["--exit-on-error", "--single-transaction", f"--dbname={server.conninfo}"]
         with file.open("rb") as source:
-            subprocess.run([pg_restore, *arguments], stdin=source, check=True)
+            subprocess.run([pg_restore, *arguments], stdin=source, check=True)  # noqa: S603
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import os
 import sys
 from pathlib import Path
 
-from procrastinate import App, SyncPsycopgConnector
+from procrastinate import App, PsycopgConnector
 
 app = App(
-    connector=SyncPsycopgConnector(
-        conninfo=os.environ["DOCYARD_DATABASE_URL"], options="-c search_path=public,docyard"
+    connector=PsycopgConnector(
+        conninfo=os.environ["DOCYARD_DATABASE_URL"],
+        kwargs={"options": "-c search_path=public,docyard"},
     )
 )
 

@@ -1,6 +1,6 @@
 """Makes a folder searchable and asks it something, in one process.
 
-    python search_folder.py FOLDER 'what you want to know'
+python search_folder.py FOLDER 'what you want to know'
 """
 
 import asyncio

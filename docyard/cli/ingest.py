@@ -62,6 +62,7 @@ async def ingest(
             f"Paths are looked up from {Path.cwd()}; name files or folders that exist.",
         )
         return WRONG_USE
+    invocation.start_logs(behind_progress=sys.stderr.isatty())
     begun = time.monotonic()
     async with invocation.yard() as yard:
         batch = await yard.ingest(
@@ -106,9 +107,9 @@ async def ingest(
 async def _work(invocation: Invocation, yard: Docyard, batch: Batch) -> None:
     from docyard.cli.progress import choose_display, watched
 
-    invocation.start_logs(behind_progress=sys.stderr.isatty())
-    async with watched(batch, choose_display(quiet=invocation.options.quiet)), yard.worker() as worker:
-        with stops(invocation, worker):
+    worker = yard.worker()
+    with stops(invocation, worker):
+        async with watched(batch, choose_display(quiet=invocation.options.quiet)), worker:
             await worker.drain()
 
 

@@ -55,7 +55,7 @@ async def list_jobs(
         output.json(found)
         return
     output.table(
-        ["id", "kind", "queue", "state", "attempts", "created", "finished", "error"],
+        ["id", "kind", "queue", "state", "attempts", "created", "error"],
         [
             [
                 job.id,
@@ -64,7 +64,6 @@ async def list_jobs(
                 job.state,
                 job.attempts,
                 job.created_at,
-                job.finished_at,
                 _error(job),
             ]
             for job in found

@@ -73,9 +73,12 @@ class Output:
         if sys.stdout.isatty():
             from rich.table import Table
 
+            width = console(sys.stdout).width
             table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
             for name, right in zip(columns, numeric, strict=True):
-                table.add_column(name, justify="right" if right else "left", overflow="fold")
+                # Where there is room, only the last column gives way.
+                whole = width >= 80 and name != columns[-1]
+                table.add_column(name, justify="right" if right else "left", overflow="fold", no_wrap=whole)
             for row in cells:
                 # Text, not str: a path may hold what rich would take for markup.
                 table.add_row(*map(_text, row))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from docyard.cli.command import DONE, FAILED, command
 from docyard.cli.invocation import Invocation
+from docyard.cli.output import span
 
 if TYPE_CHECKING:
     from docyard.cli.output import Output
+    from docyard_queue import QueueStats
     from docyard_schema import Database
 
 _COVERAGE = """
@@ -83,11 +84,7 @@ def _tell(output: Output, found: dict[str, Any]) -> None:
     )
     if found["queues"]:
         output.line()
-        names = [field.name for field in dataclasses.fields(found["queues"][0])]
-        output.table(
-            [name.replace("_", " ") for name in names],
-            [[getattr(row, name) for name in names] for row in found["queues"]],
-        )
+        _tell_queues(output, found["queues"])
     output.line()
     output.table(
         ["worker", "host", "pid", "queues", "running", "state", "heartbeat at"],
@@ -99,6 +96,23 @@ def _tell(output: Output, found: dict[str, Any]) -> None:
     )
     if not documents:
         output.note("No documents yet. Add some: docyard ingest PATH --work")
+
+
+def _tell_queues(output: Output, queues: list[QueueStats]) -> None:
+    counts = ("scheduled", "available", "running", "retryable", "dead")
+    output.table(
+        ["queue", "paused", *counts, "done 24 h", "oldest"],
+        [
+            [
+                row.queue,
+                row.paused,
+                *(getattr(row, name) for name in counts),
+                row.completed_24h,
+                None if row.oldest_available_s is None else span(row.oldest_available_s),
+            ]
+            for row in queues
+        ],
+    )
 
 
 def _coverage(coverage: dict[str, int]) -> str:

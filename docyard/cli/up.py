@@ -28,10 +28,12 @@ async def up(
 
     invocation.stopping.is_the_end = True
     registry = load_registry(app) if app else None
-    async with invocation.yard(registry) as yard, yard.worker(concurrency=concurrency) as worker:
+    async with invocation.yard(registry) as yard:
+        worker = yard.worker(concurrency=concurrency)
         with stops(invocation, worker):
-            _greet(invocation, invocation.output, yard, worker)
-            await worker.run()
+            async with worker:
+                _greet(invocation, invocation.output, yard, worker)
+                await worker.run()
 
 
 def _greet(invocation: Invocation, output: Output, yard: Docyard, worker: Worker) -> None:

@@ -63,11 +63,10 @@ async def _work(
 
     from docyard.cli.working import stops
 
-    async with (
-        invocation.yard(registry) as yard,
-        yard.worker(queues=queues or None, concurrency=concurrency) as worker,
-    ):
+    async with invocation.yard(registry) as yard:
+        worker = yard.worker(queues=queues or None, concurrency=concurrency)
         with stops(invocation, worker):
             if supervised:
                 asyncio.get_running_loop().add_reader(sys.stdin.fileno(), worker.stop)
-            await worker.run()
+            async with worker:
+                await worker.run()

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def stops(invocation: Invocation, worker: Worker) -> AbstractContextManager[None]:
-    """Inside, Ctrl-C and SIGTERM let the worker finish what it runs, and say so."""
+    """Inside, Ctrl-C and SIGTERM let the worker finish what it runs, and say so.
+
+    Stands around the worker's own context: a worker that is starting or ending is not torn out of it.
+    """
 
     def stop() -> None:
         seconds = worker.options.shutdown_seconds

@@ -56,8 +56,8 @@ def find_corpus() -> Corpus:
     packages: set[str] = set()
     for package in sorted(path for path in site.iterdir() if _is_foreign(path)):
         found = list(_of_package(package))
-        if found:
-            packages.add(package.name.partition("-")[0].lower())
+        if found and package.suffix == ".dist-info":
+            packages.add(package.name)
         files += found
     files += _own()
     return Corpus(files=tuple(files), packages=len(packages), size=sum(path.stat().st_size for path in files))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from docyard.batch import KindProgress
 from docyard.cli.invocation import GlobalOptions, Invocation
-from docyard.cli.output import span
+from docyard.cli.output import counted, span
 from docyard.cli.place import short_path
 from docyard.cli.progress import Bars, Display, watched
 from docyard.cli.search import show_hits
@@ -120,8 +120,9 @@ async def _work(invocation: Invocation, yard: Docyard, batch: Batch) -> None:
     output.line("4. Work: a worker reads, cuts into chunks, stores and embeds.")
     invocation.start_logs(behind_progress=True)
     display = Bars() if sys.stderr.isatty() else PlainLines(output)
-    async with watched(batch, display), yard.worker() as worker:
-        with stops(invocation, worker):
+    worker = yard.worker()
+    with stops(invocation, worker):
+        async with watched(batch, display), worker:
             await worker.drain()
     invocation.stopping.raise_if_stopped()
 
@@ -134,7 +135,7 @@ def _tell(output: Output, summary: IngestSummary) -> None:
         )
         return
     output.line(
-        f"   {summary.created:,} files new, {summary.updated:,} changed, {summary.unchanged:,} unchanged; "
+        f"   {counted(summary.created, 'file')} new, {summary.updated:,} changed, {summary.unchanged:,} unchanged; "
         f"{summary.embedded:,} chunks embedded, {summary.reused:,} with the vector of an equal text."
     )
 
@@ -145,7 +146,7 @@ async def _search(output: Output, yard: Docyard) -> None:
         begun = time.monotonic()
         result = await yard.search(query, collection=COLLECTION, limit=3)
         output.line()
-        output.line(f"   {query}?  ({(time.monotonic() - begun) * 1000:.0f} ms)")
+        output.line(f'   "{query}"  ({(time.monotonic() - begun) * 1000:.0f} ms)')
         output.line()
         show_hits(output, result)
 

@@ -20,9 +20,8 @@ def _commands() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
-            for line in block.splitlines():
-                if match := re.match(r"\s*(?:\$ )?(?:\.venv/bin/)?docyard( .*)?$", line):
-                    found.append((page.name, (match[1] or "").strip()))
+            calls = re.findall(r"^\s*(?:\$ )?(?:\.venv/bin/)?docyard( .*)?$", block, re.MULTILINE)
+            found += [(page.name, call.strip()) for call in calls]
     return found
 
 

@@ -36,7 +36,7 @@ def test_list_shows_the_newest_first(docyard: Docyard, waiting: list[int]) -> No
     ended = docyard("jobs", "list")
     assert ended.code == 0
     header, *rows = ended.out.splitlines()
-    assert header.split() == ["id", "kind", "queue", "state", "attempts", "created", "finished", "error"]
+    assert header.split() == ["id", "kind", "queue", "state", "attempts", "created", "error"]
     assert [int(row.split()[0]) for row in rows] == waiting[::-1]
 
 
@@ -109,7 +109,7 @@ def test_retry_wants_ids_or_filters(docyard: Docyard, on_server: str, arguments:
 
 
 def test_a_batch_shows_its_progress_and_failures(docyard: Docyard, library: Path, on_server: str) -> None:
-    batch = docyard("ingest", library, library / "picture.xyz", "--work", "--json").json["batch_id"]
+    batch = docyard("ingest", library / "picture.xyz", library, "--work", "--json").json["batch_id"]
     ended = docyard("batches", "show", batch)
     assert ended.code == 0
     assert "finished" in ended.out

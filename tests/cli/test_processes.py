@@ -127,18 +127,44 @@ async def test_a_users_own_handlers_run_beside_ours(
     assert worker.end().code == 0
 
 
-def test_a_closed_pipe_is_quiet(on_server: str) -> None:
-    ran = subprocess.run(
-        [
-            "bash",
-            "-c",
-            f"set -o pipefail; {sys.executable} -m docyard config schema | head -c 1; echo; "
-            f"{sys.executable} -m docyard config show | true",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_second_signal_ends_at_once(
+    spawn: Spawn, on_server: str, tmp_path: Path, processes: int
+) -> None:
+    from docyard_queue import NewJob, enqueue
+
+    (tmp_path / "slow_app.py").write_text(
+        "import asyncio\n"
+        "from docyard_queue import Registry\n"
+        "registry = Registry()\n"
+        "@registry.handler('sleep')\n"
+        "async def sleep(attempt, payload):\n"
+        "    await asyncio.sleep(600)\n"
     )
+    with psycopg.connect(on_server) as connection:
+        enqueue(connection, NewJob("sleep"))
+    worker = spawn("worker", "--app", "slow_app:registry", "--processes", processes)
+
+    def running() -> bool:
+        with psycopg.connect(on_server) as connection:
+            return (
+                connection.execute("SELECT 1 FROM docyard.jobs WHERE state = 'running'").fetchone()
+                is not None
+            )
+
+    await eventually(running, seconds=30, what="the job to run")
+    worker.send(signal.SIGINT)
+    await eventually(lambda: "worker.stopping" in worker.said, seconds=10, what="the stop to begin")
+    worker.send(signal.SIGINT)
+    ended = worker.end(seconds=10)
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
+
+
+def test_a_closed_pipe_is_quiet(on_server: str) -> None:
+    docyard = f"{sys.executable} -m docyard"
+    script = f"{docyard} config schema | head -c 1; {docyard} config show | true"
+    ran = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
     assert ran.stderr == ""
 
 

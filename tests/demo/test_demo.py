@@ -47,7 +47,7 @@ async def test_the_demo_ignores_keys_and_settings_and_its_second_run_finds_nothi
     assert await show(DemoInvocation()) == 0
     first = capsys.readouterr().out
     assert "30 files new" in first
-    assert first.count("?  (") == 3
+    assert first.count('"  (') == 3
     assert "30 files · " in first
     assert "env -u DOCYARD_DATABASE_URL DOCYARD_EMBEDDING_PROVIDER=wordllama" in first
     assert (tmp_path / ".docyard").is_dir()

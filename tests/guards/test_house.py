@@ -105,7 +105,9 @@ def test_the_constraints_hold_names_and_versions_only() -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     held = [line for line in lines if line and not line.startswith("#")]
     assert held
-    pattern = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.+!]*( ?; ?[a-z_]+ [=!<>]+ '[a-z0-9.]+')?")
+    pattern = re.compile(
+        r"[A-Za-z0-9][A-Za-z0-9._-]*==[0-9][A-Za-z0-9.+!]*( ?; ?[a-z_]+ [=!<>]+ '[a-z0-9.]+')?"
+    )
     assert [line for line in held if not pattern.fullmatch(line)] == []
 
 

@@ -52,7 +52,9 @@ def test_every_public_name_exists_and_says_what_it_is(package: str) -> None:
         found = getattr(module, name)
         if inspect.isclass(found) or inspect.isfunction(found):
             assert (found.__doc__ or "").strip(), f"{package}.{name} has no docstring"
-            assert not (found.__doc__ or "").startswith(f"{name}("), f"{name}: a dataclass's default docstring"
+            assert not (found.__doc__ or "").startswith(f"{name}("), (
+                f"{name}: a dataclass's default docstring"
+            )
 
 
 @pytest.mark.parametrize("package", PUBLIC)

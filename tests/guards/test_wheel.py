@@ -29,7 +29,8 @@ from docyard import Docyard, load_settings
 from docyard_schema.migrations import load_steps
 
 async def main(url, folder):
-    settings = load_settings(environment={"DOCYARD_AUTO_MIGRATE": "1", "DOCYARD_EMBEDDING_PROVIDER": "wordllama"})
+    given = {"DOCYARD_AUTO_MIGRATE": "1", "DOCYARD_EMBEDDING_PROVIDER": "wordllama"}
+    settings = load_settings(environment=given)
     async with Docyard.open(url, settings=settings) as yard:
         await yard.ingest([folder])
         await yard.work()

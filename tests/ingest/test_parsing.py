@@ -408,3 +408,10 @@ def test_any_bytes_give_a_storable_document_or_a_typed_error(media_type, data):
     assert "\0" not in document.title + document.text
     assert "\\u0000" not in json.dumps(document.metadata)
     assert document.title
+
+
+def test_text_is_in_composed_form_so_that_a_word_is_one_word():
+    decomposed = "Cafe\u0301 Stra\u0308nge"
+    document = parsing.parse(f"# {decomposed}\n\n{decomposed}".encode(), "text/markdown", "a.md")
+    assert document.title == "Café Stränge"
+    assert "\u0301" not in document.text

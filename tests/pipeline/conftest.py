@@ -46,4 +46,3 @@ def small_folder(folder: Path) -> Path:
     for path in kept[12:]:
         path.unlink()
     return folder
-

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from support.unprivileged import open_folder
-from support.yards import WORDLLAMA, ingest, open_yard, rows, value
+from support.yards import WORDLLAMA, ingest, open_yard, rows
 
 from docyard import Docyard, load_settings
 from docyard_schema.embedded.binaries import find_binaries
@@ -32,7 +30,11 @@ SELECT (SELECT count(*) FROM docyard.documents), (SELECT count(*) FROM docyard.d
 
 def _run(*command: object, **options: object) -> str:
     done = subprocess.run(
-        [str(part) for part in command], capture_output=True, text=True, check=False, **options  # type: ignore[call-overload]
+        [str(part) for part in command],
+        capture_output=True,
+        text=True,
+        check=False,
+        **options,  # type: ignore[call-overload]
     )
     assert done.returncode == 0, done.stderr
     return str(done.stdout)
@@ -42,12 +44,16 @@ def _pg(program: str, *arguments: object) -> str:
     return _run(find_binaries()[18].program(program), *arguments)
 
 
-async def _goes_on(yard: Docyard, folder: Path, files: int) -> None:
-    """Everything is found, nothing is done twice, and new work is done."""
+async def _is_found(yard: Docyard) -> None:
     for mode in ("hybrid", "text", "vector"):
-        result = await yard.search("PostgreSQL", mode=mode)
+        result = await yard.search("python package", mode=mode)
         assert result.degraded is None
         assert len(result) > 0, mode
+
+
+async def _goes_on(yard: Docyard, folder: Path, files: int) -> None:
+    """Everything is found, nothing is done twice, and new work is done."""
+    await _is_found(yard)
     assert (await ingest(yard, folder)).unchanged == files
     (folder / "after.txt").write_text("Marmots whistle when an eagle comes.")
     assert (await ingest(yard, folder)).embedded == 1
@@ -74,6 +80,10 @@ async def test_a_dump_restored_into_an_empty_database_goes_on_working(
         await _goes_on(yard, folder, files)
 
 
+def _embedded(home: Path) -> Docyard:
+    return Docyard.open(settings=load_settings(environment=WORDLLAMA, home=home))
+
+
 @pytest.fixture
 def homes() -> Iterator[Path]:
     with open_folder() as folder:
@@ -81,36 +91,25 @@ def homes() -> Iterator[Path]:
 
 
 @pytest.mark.slow
-async def test_the_embedded_database_is_dumped_and_restored_by_the_example(
+async def test_the_embedded_database_is_backed_up_while_used_and_when_stopped(
     homes: Path, small_folder: Path
 ) -> None:
-    settings = load_settings(environment=WORDLLAMA, home=homes / "old")
-    async with Docyard.open(settings=settings) as yard:
+    async with _embedded(homes / "old") as yard:
         files = (await ingest(yard, small_folder)).created
         before = await rows(yard.database, _CONTENTS)
-        # While it is used: a dump needs nobody to stop.
         _run(sys.executable, EXAMPLE, "dump", homes / "old", homes / "docyard.dump")
     _run(sys.executable, EXAMPLE, "restore", homes / "docyard.dump", homes / "new")
-    async with Docyard.open(settings=load_settings(environment=WORDLLAMA, home=homes / "new")) as yard:
+    async with _embedded(homes / "new") as yard:
         assert await rows(yard.database, _CONTENTS) == before
         await _goes_on(yard, small_folder, files)
-    refused = subprocess.run(
-        [sys.executable, EXAMPLE, "restore", homes / "docyard.dump", homes / "new"],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert refused.returncode == 1
-    assert "new folder" in refused.stderr
-
-
-@pytest.mark.slow
-async def test_a_stopped_embedded_database_is_copied_as_a_folder(homes: Path, small_folder: Path) -> None:
-    async with Docyard.open(settings=load_settings(environment=WORDLLAMA, home=homes / "old")) as yard:
-        files = (await ingest(yard, small_folder)).created
-        chunks = await value(yard.database, "SELECT count(*) FROM docyard.chunks")
-    if os.geteuid() == 0:
-        _run("cp", "-a", homes / "old", homes / "new")
-    else:
-        shutil.copytree(homes / "old", homes / "new")
-    async with Docyard.open(settings=load_settings(environment=WORDLLAMA, home=homes / "new")) as yard:
-        assert await value(yard.database, "SELECT count(*) FROM docyard.chunks") == chunks
-        await _goes_on(yard, small_folder, files)
+        refused = subprocess.run(
+            [sys.executable, EXAMPLE, "restore", homes / "docyard.dump", homes / "new"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert refused.returncode == 1
+        assert "new folder" in refused.stderr
+    # Nobody uses the old one now: its folder is the backup.
+    _run("cp", "-a", homes / "old", homes / "copy")
+    async with _embedded(homes / "copy") as yard:
+        assert await rows(yard.database, _CONTENTS) == before
+        await _is_found(yard)

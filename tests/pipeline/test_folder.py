@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from support.embedding_server import EmbeddingServer
 from support.yards import asking, ingest, jobs, open_yard, rows, value
 
 from docyard_schema import DocumentRepository
 from docyard_schema.documents.chunk_identity import embedding_input
 
 if TYPE_CHECKING:
+    from support.embedding_server import EmbeddingServer
+
     from docyard import Docyard
 
 _NOTE = """# Beekeeping
@@ -38,7 +39,9 @@ async def _versions(yard: Docyard) -> int:
     return await value(yard.database, "SELECT count(*) FROM docyard.document_versions")
 
 
-async def test_a_folder_of_real_texts_is_found_by_words_by_meaning_and_by_both(url: str, folder: Path) -> None:
+async def test_a_folder_of_real_texts_is_found_by_words_by_meaning_and_by_both(
+    url: str, folder: Path
+) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     async with open_yard(url) as yard:
         batch = await yard.ingest([folder], collection="packages")
@@ -102,7 +105,7 @@ async def test_a_changed_file_makes_one_version_and_only_its_changed_chunks_are_
         assert set(sent.values()) == {1}
         assert set(sent) == {embedding_input(chunk.heading_path, chunk.text) for chunk in added}
         found = await yard.search("taken in August", mode="text")
-        assert [hit.source_uri for hit in found][0] == note.as_uri()
+        assert found[0].source_uri == note.as_uri()
         assert "July" not in " ".join(hit.snippet for hit in await yard.search("honey taken", mode="text"))
 
 

@@ -148,6 +148,8 @@ async def test_a_worker_that_is_asked_to_stop_leaves_nothing_half_done(
             assert worker.stop() == 0
             await eventually(lambda: not worker.group_alive)
         assert await value(yard.database, _RUNNING) == 0
-        assert await value(yard.database, "SELECT count(*) FROM docyard.attempts WHERE outcome = 'crashed'") == 0
+        assert (
+            await value(yard.database, "SELECT count(*) FROM docyard.attempts WHERE outcome = 'crashed'") == 0
+        )
         await yard.work()
         await _everything_is_there_exactly_once(yard, batch.files)

@@ -31,8 +31,7 @@ async def test_odd_names_are_found_under_their_names(url: str, tmp_path: Path) -
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="macOS refuses such names")
 async def test_a_name_that_is_no_unicode_is_ingested(url: str, tmp_path: Path) -> None:
-    with open(os.fsencode(tmp_path) + b"/caf\xe9.txt", "w") as file:
-        file.write("Coffee is served.")
+    (tmp_path / os.fsdecode(b"caf\xe9.txt")).write_text("Coffee is served.")
     async with open_yard(url) as yard:
         assert (await ingest(yard, tmp_path)).created == 1
         [hit] = await yard.search("coffee")
@@ -112,7 +111,7 @@ async def test_the_exact_bytes_can_be_had_back(url: str, tmp_path: Path, encodin
 
 
 async def test_nul_and_control_characters_do_not_stop_a_file(url: str, tmp_path: Path) -> None:
-    (tmp_path / "log.txt").write_bytes("before\x00after \x1b[31mred marmot\x1b[0m \x07\n".encode() * 20)
+    (tmp_path / "log.txt").write_bytes(b"before\x00after \x1b[31mred marmot\x1b[0m \x07\n" * 20)
     async with open_yard(url) as yard:
         summary = await ingest(yard, tmp_path)
         assert summary.created + summary.failed == 1

@@ -162,7 +162,9 @@ async def test_a_refused_text_is_found_and_costs_no_other_text_its_vector(
 async def test_what_a_long_document_has_already_is_not_sent_again_after_a_failure(
     url: str, tmp_path: Path, embedding_server: EmbeddingServer
 ) -> None:
-    (tmp_path / "long.txt").write_text("\n".join(f"{number} is followed by {number + 1}." for number in range(9000)))
+    (tmp_path / "long.txt").write_text(
+        "\n".join(f"{number} is followed by {number + 1}." for number in range(9000))
+    )
     embedding_server.script(answers.ok(), answers.failing(500), answers.ok(), answers.rate_limited(0.1))
     async with open_yard(url, asking(embedding_server, DOCYARD_CHUNK_SIZE="40")) as yard:
         summary = await ingest(yard, tmp_path)

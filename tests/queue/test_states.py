@@ -58,7 +58,19 @@ def test_the_diagram_names_every_state_and_no_other() -> None:
     diagram = (states.__doc__ or "").split("::", 1)[1].split("Three of them", 1)[0]
     words = set(re.findall(r"[a-z]{4,}", diagram))
     assert set(JobState) <= words
-    arrows = {"enqueue", "time", "comes", "claim", "backoff", "ends", "fail", "cancel", "last", "attempt", "retry"}
+    arrows = {
+        "enqueue",
+        "time",
+        "comes",
+        "claim",
+        "backoff",
+        "ends",
+        "fail",
+        "cancel",
+        "last",
+        "attempt",
+        "retry",
+    }
     assert words <= set(JobState) | arrows
 
 

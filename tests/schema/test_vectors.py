@@ -269,7 +269,8 @@ async def test_the_index_of_vectors_is_valid_and_serves_a_search(
         await connection.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
         plan = await explain(
             database,
-            "SELECT chunk_id FROM docyard.embeddings WHERE model_id = 1 ORDER BY embedding::pgvector.halfvec(3) "
+            "SELECT chunk_id FROM docyard.embeddings WHERE model_id = 1 "
+            "ORDER BY embedding::pgvector.halfvec(3) "
             "OPERATOR(pgvector.<=>) '[1,2,3]'::pgvector.halfvec(3) LIMIT 5",
             {},
             connection,

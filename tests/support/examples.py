@@ -95,8 +95,8 @@ async def fill(database: Database) -> EmbeddingModel:
         await connection.execute(
             database.sql(
                 "INSERT INTO docyard.procrastinate_jobs (queue_name, task_name, args, status, scheduled_at) "
-                "SELECT 'ingest', 'ingest', '{\"source\": \"a\"}', "
-                "(ARRAY['todo', 'doing', 'succeeded', 'failed'])[n]::docyard.procrastinate_job_status, now() FROM generate_series(1, 4) AS n"
+                "SELECT 'ingest', 'ingest', '{\"source\": \"a\"}', status, now() "
+                "FROM unnest('{todo,doing,succeeded,failed}'::docyard.procrastinate_job_status[]) AS status"
             )
         )
         await connection.execute(

@@ -143,6 +143,7 @@ CREATE OR REPLACE FUNCTION docyard.procrastinate_register_worker_v1() RETURNS TA
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
     RAISE EXCEPTION 'These jobs are run by docyard''s workers, not by procrastinate''s.'
-        USING HINT = 'Start one with: docyard worker --app MODULE:REGISTRY';
+        USING HINT = 'Start one with: docyard worker --app MODULE:REGISTRY '
+            '(Registry.from_procrastinate(app) takes the tasks of an App over).';
 END;
 $$;

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, cast
+from unicodedata import normalize
 
 from docyard_workers.ingest import media_type as types
 from docyard_workers.ingest.errors import ParserMissing, UnsupportedMedia
@@ -54,8 +56,12 @@ def parser_for(media_type: str) -> Parser:
 
 
 def parse(data: bytes, media_type: str, name: str) -> ParsedDocument:
-    """The text of a file, by the parser of its media type."""
-    return parser_for(media_type).parse(data, media_type, name)
+    """The text of a file, by the parser of its media type, in Unicode's composed form (NFC).
+
+    An "é" of two code points would be another word than the "é" of one; search composes its queries too.
+    """
+    document = parser_for(media_type).parse(data, media_type, name)
+    return replace(document, title=normalize("NFC", document.title), text=normalize("NFC", document.text))
 
 
 def require(library: str, media_type: str) -> Any:

@@ -1,0 +1,177 @@
+"""A claim takes what is runnable, most urgent first, and each job once."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import psycopg
+from conftest import opened
+from support.queueing import add, claim, make_due, query, row, state, states
+
+from docyard_queue import NewJob
+
+if TYPE_CHECKING:
+    from docyard_queue import Job
+    from docyard_schema import Database
+
+
+async def test_priority_comes_first_and_then_age(database: Database) -> None:
+    priorities = [0, 5, 0, -1, 5]
+    ids = await add(database, *[NewJob("work", priority=priority) for priority in priorities])
+    taken = [job.id for job in await claim(database)]
+    assert taken == [ids[1], ids[4], ids[0], ids[2], ids[3]]
+
+
+async def test_it_never_takes_more_than_the_slots(database: Database) -> None:
+    await add(database, *[NewJob("work")] * 5)
+    assert [len(await claim(database, 2)) for _ in range(4)] == [2, 2, 1, 0]
+
+
+async def test_it_counts_the_attempt_and_bumps_the_lease(database: Database) -> None:
+    [job_id] = await add(database, NewJob("work", {"n": 1}, timeout=timedelta(seconds=9)))
+    [job] = await claim(database, worker=42)
+    assert (job.id, job.kind, job.payload, job.attempt, job.lease) == (job_id, "work", {"n": 1}, 1, 1)
+    assert job.timeout_seconds == 9
+    stored = await row(database, job_id)
+    assert (stored["status"], stored["attempts"], stored["lease"], stored["worker_id"]) == ("doing", 1, 1, 42)
+    assert stored["started_at"] is not None
+
+
+async def test_a_handlers_limit_is_written_down_unless_the_job_has_its_own(database: Database) -> None:
+    theirs, own = await add(database, NewJob("work"), NewJob("work", max_attempts=9))
+    assert [job.max_attempts for job in await claim(database, kinds={"work": 4, "other": 1})] == [4, 9]
+    assert (await row(database, theirs))["max_attempts"] == 4
+    assert (await row(database, own))["max_attempts"] == 9
+
+
+async def test_claim_skips_jobs_locked_by_another_worker(database: Database, url: str) -> None:
+    await add(database, *[NewJob("work")] * 3)
+    async with await psycopg.AsyncConnection.connect(url) as holder:
+        await holder.execute("SELECT FROM docyard.procrastinate_jobs WHERE id = 1 FOR UPDATE")
+        taken = await asyncio.wait_for(claim(database), 5)
+    assert [job.id for job in taken] == [2, 3]
+
+
+async def test_eight_claimers_take_two_thousand_jobs_each_exactly_once(url: str, database: Database) -> None:
+    ids = await add(
+        database, *[NewJob("work", lock_key=f"l{n % 500}" if n % 2 else None) for n in range(2000)]
+    )
+    taken: list[int] = []
+
+    async def claimer(number: int) -> None:
+        async with opened(url, pool_min_size=1, pool_max_size=1) as own:
+            while True:
+                jobs = await claim(own, 37, worker=number)
+                if not jobs:
+                    return
+                taken.extend(job.id for job in jobs)
+
+    await asyncio.gather(*(claimer(number) for number in range(1, 9)))
+    # Of each of the 500 locks only the first of its jobs may run.
+    locked = [job_id for n, job_id in enumerate(ids) if n % 2][:250]
+    assert sorted(taken) == sorted([*ids[::2], *locked])
+    [found] = await query(
+        database, "SELECT max(attempts) AS most, max(lease) AS lease FROM docyard.procrastinate_jobs"
+    )
+    assert (found["most"], found["lease"]) == (1, 1)
+
+
+async def test_an_unknown_kind_is_left_and_burns_no_attempt(database: Database) -> None:
+    unknown, known = await add(database, NewJob("of the next release", priority=9), NewJob("work"))
+    assert [job.id for job in await claim(database)] == [known]
+    assert (await row(database, unknown))["attempts"] == 0
+    assert await state(database, unknown) == "available"
+
+
+async def test_a_paused_queue_is_left(database: Database) -> None:
+    await query(database, "INSERT INTO docyard.queues (name, paused) VALUES ('slow', true), ('fast', false)")
+    _, fast = await add(database, NewJob("work", queue="slow"), NewJob("work", queue="fast"))
+    assert [job.id for job in await claim(database)] == [fast]
+    await query(database, "UPDATE docyard.queues SET paused = false")
+    assert len(await claim(database)) == 1
+
+
+async def test_a_worker_serves_only_its_queues(database: Database) -> None:
+    a, _, c = await add(database, *[NewJob("work", queue=name) for name in "abc"])
+    assert [job.id for job in await claim(database, queues=["a", "c", "none"])] == [a, c]
+
+
+async def test_a_job_is_not_taken_before_its_time_by_the_databases_clock(url: str) -> None:
+    at = datetime(2040, 1, 1, tzinfo=UTC)
+    async with opened(url, pool_min_size=1, pool_max_size=1) as database:
+        [job_id] = await add(database, NewJob("work", run_at=at))
+        assert await claim(database) == []
+        await query(database, "SET docyard.now = '2040-01-01 00:00:00+00'")
+        taken = await claim(database)
+        assert [(job.id, job.started_at) for job in taken] == [(job_id, at)]
+
+
+# Locks
+
+
+async def finish(database: Database, job: Job) -> None:
+    await query(database, "UPDATE docyard.procrastinate_jobs SET status = 'succeeded' WHERE id = %s", job.id)
+
+
+async def test_jobs_of_one_lock_run_one_at_a_time_in_order(database: Database) -> None:
+    ids = await add(database, *[NewJob("work", lock_key="l")] * 3, NewJob("work", lock_key="l", priority=1))
+    order = []
+    for _ in range(4):
+        [job] = await claim(database)
+        assert await claim(database) == []
+        order.append(job.id)
+        await finish(database, job)
+    assert order == [ids[3], *ids[:3]]
+
+
+async def test_a_job_that_waits_for_its_retry_keeps_its_lock(database: Database) -> None:
+    first, second = await add(database, *[NewJob("work", lock_key="l")] * 2)
+    await claim(database)
+    await query(
+        database,
+        "UPDATE docyard.procrastinate_jobs SET status = 'todo', scheduled_at = now() + '1 hour' WHERE id = %s",
+        first,
+    )
+    assert await state(database, first) == "retryable"
+    assert await claim(database) == []
+    await make_due(database)
+    assert [job.id for job in await claim(database)] == [first]
+    assert await state(database, second) == "available"
+
+
+async def test_a_future_job_that_never_ran_blocks_nobody(database: Database) -> None:
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    _, ready = await add(
+        database, NewJob("work", lock_key="l", run_at=tomorrow, priority=9), NewJob("work", lock_key="l")
+    )
+    assert [job.id for job in await claim(database)] == [ready]
+
+
+async def test_a_more_urgent_job_with_the_same_lock_does_not_fail_the_batch(
+    database: Database, url: str
+) -> None:
+    plain, locked, other = await add(
+        database, NewJob("work"), NewJob("work", lock_key="l"), NewJob("work", lock_key="m")
+    )
+    async with await psycopg.AsyncConnection.connect(url) as overtaker:
+        # It arrives and begins after the batch has looked and before it has written: it is not committed yet.
+        await overtaker.execute(
+            "INSERT INTO docyard.procrastinate_jobs (queue_name, task_name, lock, priority, status, attempts) "
+            "VALUES ('default', 'work', 'l', 5, 'doing', 1)"
+        )
+        batch = asyncio.create_task(claim(database))
+        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as watcher:
+            while not await (
+                await watcher.execute(
+                    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+                )
+            ).fetchone():
+                await asyncio.sleep(0.01)
+        await overtaker.commit()
+        taken = [job.id for job in await asyncio.wait_for(batch, 10)]
+    assert taken == [plain, other]
+    assert await state(database, locked) == "available"
+    assert (await row(database, locked))["attempts"] == 0
+    assert await states(database) == ["running", "available", "running", "running"]
