@@ -100,6 +100,6 @@ def _documentation(path: Path) -> int:
 def _own() -> Iterator[Path]:
     """docyard's documentation, where it runs from its repository."""
     root = Path(__file__).parents[2]
-    if (root / "README.md").is_file() and (root / "docs").is_dir():
-        yield root / "README.md"
+    if (root / "pyproject.toml").is_file() and (root / "docs").is_dir():
+        # Not the README: it shows what the demo prints, and would be its own best hit.
         yield from sorted((root / "docs").rglob("*.md"))

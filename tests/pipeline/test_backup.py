@@ -68,7 +68,8 @@ async def test_a_dump_restored_into_an_empty_database_goes_on_working(
         await yard.ingest([folder], collection="waiting")
         before = await rows(yard.database, _CONTENTS)
     dump = tmp_path / "docyard.dump"
-    _pg("pg_dump", "--format=custom", f"--file={dump}", url)
+    only_ours = ["--schema=docyard", "--extension=vector"]
+    _pg("pg_dump", "--format=custom", *only_ours, f"--file={dump}", url)
     _pg("pg_restore", "--exit-on-error", "--single-transaction", f"--dbname={empty_url}", dump)
     async with open_yard(empty_url) as yard:
         assert await rows(yard.database, _CONTENTS) == before
