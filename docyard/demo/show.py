@@ -135,8 +135,8 @@ def _tell(output: Output, summary: IngestSummary) -> None:
         )
         return
     output.line(
-        f"   {counted(summary.created, 'file')} new, {summary.updated:,} changed, {summary.unchanged:,} unchanged; "
-        f"{summary.embedded:,} chunks embedded, {summary.reused:,} with the vector of an equal text."
+        f"   {counted(summary.created, 'file')} new, {summary.updated:,} changed, {summary.unchanged:,} "
+        f"unchanged; {summary.embedded:,} chunks embedded, {summary.reused:,} with the vector of an equal text."
     )
 
 

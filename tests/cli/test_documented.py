@@ -20,7 +20,9 @@ def _commands() -> list[tuple[str, str]]:
     found = []
     for page in PAGES:
         for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
-            calls = re.findall(r"^\s*(?:\$ )?(?:\.venv/bin/)?docyard( .*)?$", block, re.MULTILINE)
+            # Where there is a prompt, the other lines are what the command said.
+            prompt = r"\$ " if re.search(r"^\s*\$ ", block, re.MULTILINE) else ""
+            calls = re.findall(rf"^\s*{prompt}(?:\.venv/bin/)?docyard( .*)?$", block, re.MULTILINE)
             found += [(page.name, call.strip()) for call in calls]
     return found
 

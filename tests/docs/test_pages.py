@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pytest
 from docs.pages import PAGES, ROOT, name
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 _FOLDERS = ("docyard", "workers", "queue", "schema", "tests", "docs", "deploy", "examples", ".ci")
 _LINK = re.compile(r"(?<!!)\[[^\]]+\]\(([^)\s]+)\)")
