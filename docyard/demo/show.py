@@ -136,7 +136,8 @@ def _tell(output: Output, summary: IngestSummary) -> None:
         return
     output.line(
         f"   {counted(summary.created, 'file')} new, {summary.updated:,} changed, {summary.unchanged:,} "
-        f"unchanged; {summary.embedded:,} chunks embedded, {summary.reused:,} with the vector of an equal text."
+        f"unchanged; {summary.embedded:,} chunks embedded, {summary.reused:,} reusing the vector of an equal "
+        "text."
     )
 
 
