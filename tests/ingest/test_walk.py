@@ -164,6 +164,12 @@ def test_overlapping_paths_give_each_file_once(tmp_path):
     assert taken(tmp_path, *paths) == ["docs/sub/b.md", "docs/a.md"]
 
 
+def test_a_file_named_after_its_folder_is_taken_whatever_its_kind(tmp_path):
+    make(tmp_path, "docs/a.md", "docs/data.xyz")
+    assert taken(tmp_path, tmp_path / "docs", tmp_path / "docs/data.xyz") == ["docs/a.md", "docs/data.xyz"]
+    assert taken(tmp_path, tmp_path / "docs/data.xyz", tmp_path / "docs") == ["docs/data.xyz", "docs/a.md"]
+
+
 def test_two_names_of_one_inode_are_two_documents(tmp_path):
     make(tmp_path, "a.md")
     os.link(tmp_path / "a.md", tmp_path / "b.md")

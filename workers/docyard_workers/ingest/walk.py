@@ -149,10 +149,11 @@ class _Walk:
         """``relative`` is ``None`` for a file that was named itself."""
         if hash(real) in self._files:
             return
-        self._files.add(hash(real))
         if relative is not None and self._include is None and media_type.by_name(_shown(path)) is None:
+            # Not marked as seen: whoever names it later wants it all the same.
             yield Refused(path=Path(path), code="unsupported", reason="no parser for this kind of file")
             return
+        self._files.add(hash(real))
         try:
             status = os.stat(path)  # noqa: PTH116
         except OSError as error:
