@@ -31,9 +31,10 @@ WHERE job.id = ANY (ARRAY (
                 OR other.status = 'todo'
                     AND (other.priority > waiting.priority
                         OR other.priority = waiting.priority AND other.id < waiting.id)
-                    -- One that waits to be retried keeps its place; a future one that never ran has none.
+                    -- One that began keeps its place while it waits to go on (a snooze gives the attempt back,
+                    -- never the lease); a future one that never ran has none.
                     AND (other.scheduled_at IS NULL OR other.scheduled_at <= docyard.clock()
-                        OR other.attempts > 0)
+                        OR other.lease > 0)
             )
         ))
     ORDER BY waiting.priority DESC, waiting.id

@@ -7,7 +7,7 @@ WITH added AS (
             lock, batch_id)
     VALUES (%(kind)s, %(payload)s, %(queue)s, %(priority)s, %(run_at)s, %(max_attempts)s, %(timeout)s,
         %(unique_key)s, %(lock_key)s, %(batch_id)s)
-    ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
+    ON CONFLICT (queueing_lock) WHERE status = 'todo' AND queueing_lock IS NOT NULL DO NOTHING
     RETURNING id
 )
 SELECT id FROM added

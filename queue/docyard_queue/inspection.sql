@@ -74,10 +74,11 @@ FROM docyard.queue_stats ORDER BY queue;
 SELECT id, host, pid, queues, running, started_at, heartbeat_at, state FROM docyard.workers ORDER BY id;
 
 -- name: count_unfinished
--- What a drain still has to wait for. A job scheduled for later that never ran is not waited for.
+-- What a drain still has to wait for. A job scheduled for later that never began is not waited for; one that
+-- was snoozed is.
 SELECT count(*) FROM docyard.procrastinate_jobs
 WHERE task_name = ANY (%(kinds)s::text[])
     AND (%(queues)s::text[] IS NULL OR queue_name = ANY (%(queues)s::text[]))
     AND (status = 'doing' OR status = 'todo'
-        AND (attempts > 0 OR scheduled_at IS NULL OR scheduled_at <= docyard.clock())
+        AND (lease > 0 OR scheduled_at IS NULL OR scheduled_at <= docyard.clock())
         AND queue_name <> ALL (ARRAY (SELECT name FROM docyard.queues WHERE paused)));

@@ -39,7 +39,7 @@ class JobState(StrEnum):
         return self in (JobState.COMPLETED, JobState.CANCELLED, JobState.DEAD)
 
 
-# Stored status → state, for all but "todo". Which statuses a state can be stored as: STORED_AS.
+# Stored status → state, for all but "todo".
 _STATE_OF_STATUS = {
     "doing": JobState.RUNNING,
     "succeeded": JobState.COMPLETED,

@@ -150,4 +150,5 @@ def as_ordinary_user(open_folder: Path) -> list[str]:
     return [
         "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups",
         f"--inh-caps={only}", f"--ambient-caps={only}", f"--bounding-set={only}",
+        "--securebits=+no_setuid_fixup",
     ]  # fmt: skip

@@ -29,7 +29,9 @@ def _tracked() -> list[Path]:
         cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     names = listed.stdout.splitlines() if listed.returncode == 0 else []
-    found = [ROOT / name for name in names] or [path for path in ROOT.rglob("*") if ".venv" not in path.parts]
+    found = [ROOT / name for name in names] or [
+        path for path in ROOT.rglob("*") if not {".venv", ".environments"} & set(path.parts)
+    ]
     return [path for path in found if path.is_file()]
 
 

@@ -55,9 +55,9 @@ async def _goes_on(yard: Docyard, folder: Path, files: int) -> None:
     """Everything is found, nothing is done twice, and new work is done."""
     await _is_found(yard)
     assert (await ingest(yard, folder)).unchanged == files
-    (folder / "after.txt").write_text("Marmots whistle when an eagle comes.")
+    (folder / "after.txt").write_text("Wombats dig their burrows at dusk.")
     assert (await ingest(yard, folder)).embedded == 1
-    assert [hit.title for hit in await yard.search("marmots", mode="text")] == ["after"]
+    assert [hit.title for hit in await yard.search("wombats", mode="text")] == ["after"]
 
 
 async def test_a_dump_restored_into_an_empty_database_goes_on_working(

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import psycopg
 from conftest import opened
-from support.queueing import add, claim, make_due, query, row, state, states
+from support.queueing import add, claim, make_due, query, row, state, states, until_somebody_waits_for_a_lock
 
-from docyard_queue import NewJob
+from docyard_queue import NewJob, PostgresEngine, Snooze
 
 if TYPE_CHECKING:
     from docyard_queue import Job
@@ -131,7 +131,8 @@ async def test_a_job_that_waits_for_its_retry_keeps_its_lock(database: Database)
     await claim(database)
     await query(
         database,
-        "UPDATE docyard.procrastinate_jobs SET status = 'todo', scheduled_at = now() + '1 hour' WHERE id = %s",
+        "UPDATE docyard.procrastinate_jobs SET status = 'todo', scheduled_at = now() + '1 hour' "
+        "WHERE id = %s",
         first,
     )
     assert await state(database, first) == "retryable"
@@ -139,6 +140,16 @@ async def test_a_job_that_waits_for_its_retry_keeps_its_lock(database: Database)
     await make_due(database)
     assert [job.id for job in await claim(database)] == [first]
     assert await state(database, second) == "available"
+
+
+async def test_a_job_that_was_snoozed_keeps_its_lock_and_the_order(database: Database) -> None:
+    first, _ = await add(database, *[NewJob("work", lock_key="l")] * 2)
+    [job] = await claim(database)
+    await PostgresEngine(database).settle(job, Snooze(timedelta(hours=1)))
+    assert (await row(database, first))["attempts"] == 0
+    assert await claim(database) == []
+    await make_due(database)
+    assert [job.id for job in await claim(database)] == [first]
 
 
 async def test_a_future_job_that_never_ran_blocks_nobody(database: Database) -> None:
@@ -158,17 +169,12 @@ async def test_a_more_urgent_job_with_the_same_lock_does_not_fail_the_batch(
     async with await psycopg.AsyncConnection.connect(url) as overtaker:
         # It arrives and begins after the batch has looked and before it has written: it is not committed yet.
         await overtaker.execute(
-            "INSERT INTO docyard.procrastinate_jobs (queue_name, task_name, lock, priority, status, attempts) "
+            "INSERT INTO docyard.procrastinate_jobs "
+            "(queue_name, task_name, lock, priority, status, attempts) "
             "VALUES ('default', 'work', 'l', 5, 'doing', 1)"
         )
         batch = asyncio.create_task(claim(database))
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as watcher:
-            while not await (
-                await watcher.execute(
-                    "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-                )
-            ).fetchone():
-                await asyncio.sleep(0.01)
+        await until_somebody_waits_for_a_lock(url)
         await overtaker.commit()
         taken = [job.id for job in await asyncio.wait_for(batch, 10)]
     assert taken == [plain, other]

@@ -12,15 +12,14 @@ from support.queueing import claim, claim_one, query, row, state, states
 from docyard_queue import Attempt, LeaseLost, NewJob, QueueError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
+    from collections.abc import Iterator
 
     from docyard_schema import Database
 
 
 @pytest.fixture
-async def effects(database: Database) -> AsyncIterator[None]:
+async def effects(database: Database) -> None:
     await query(database, "CREATE TABLE public.effects (job_id bigint)")
-    yield
 
 
 async def count(database: Database) -> int:
@@ -45,7 +44,7 @@ async def test_effects_completion_and_follow_up_are_one(database: Database) -> N
 @pytest.mark.usefixtures("effects")
 async def test_an_error_in_the_block_undoes_all_of_it(database: Database) -> None:
     attempt = Attempt(await claim_one(database), database)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012
         async with attempt.commit() as connection:
             await connection.execute("INSERT INTO public.effects VALUES (1)")
             await attempt.enqueue(NewJob("other"), connection=connection)
@@ -124,7 +123,7 @@ def sync_attempt(database: Database, url: str, job: Any) -> Attempt:
 @pytest.mark.usefixtures("effects")
 async def test_the_sync_twin_commits_all_or_nothing(database: Database, url: str) -> None:
     attempt = sync_attempt(database, url, await claim_one(database))
-    with pytest.raises(ZeroDivisionError), attempt.commit_sync() as connection:
+    with pytest.raises(ZeroDivisionError), attempt.commit_sync() as connection:  # noqa: PT012
         connection.execute("INSERT INTO public.effects VALUES (1)")
         raise ZeroDivisionError
     with attempt.commit_sync() as connection:

@@ -31,7 +31,7 @@ def test_a_sync_enqueue_is_part_of_the_callers_transaction(url: str) -> None:
 
 
 async def test_an_async_enqueue_is_part_of_the_callers_transaction(database: Database) -> None:
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012
         async with database.transaction() as connection:
             await enqueue_async(connection, NewJob("work"))
             await enqueue_many(connection, [NewJob("work"), NewJob("work", unique_key="k")])

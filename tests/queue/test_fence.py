@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from psycopg.types.json import Jsonb
-from support.queueing import add, attempts, claim, claim_one, query, row, state
+from support.queueing import (
+    add,
+    attempts,
+    claim,
+    claim_one,
+    query,
+    row,
+    state,
+    until_somebody_waits_for_a_lock,
+)
 
 from docyard_queue import Cancel, Done, Inspection, NewJob, PostgresEngine, Snooze
 from docyard_queue.outcomes import Failure, Outcome
@@ -180,10 +189,7 @@ async def test_a_retry_gives_up_its_key_also_when_the_sibling_comes_in_the_same_
             "VALUES ('default', 'work', 'k', %s)", [Jsonb({})]
         )  # fmt: skip
         settling = asyncio.create_task(PostgresEngine(database).settle(job, outcome))
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as watcher:
-            waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            while not await (await watcher.execute(waiting)).fetchone():
-                await asyncio.sleep(0.01)
+        await until_somebody_waits_for_a_lock(url)
         await sibling.commit()
     assert await asyncio.wait_for(settling, 10)
     assert (await row(database, job.id))["queueing_lock"] is None

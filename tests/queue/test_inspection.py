@@ -153,7 +153,8 @@ async def test_a_job_that_procrastinates_client_cancelled_can_be_retried(databas
 async def test_workers_are_shown_until_they_sign_off(database: Database) -> None:
     await query(
         database,
-        "INSERT INTO docyard.procrastinate_workers (last_heartbeat, host, pid, queues, heartbeat_seconds, state) "
+        "INSERT INTO docyard.procrastinate_workers "
+        "(last_heartbeat, host, pid, queues, heartbeat_seconds, state) "
         "VALUES (now(), 'a', 1, NULL, 5, 'stopping'), (now() - interval '16 s', 'b', 2, '{x}', 5, 'running')",
     )
     first, second = await Inspection(database).workers()

@@ -66,7 +66,7 @@ async def test_procrastinates_own_function_tells_once_too(database: Database, ea
 
 
 async def test_nothing_is_said_before_the_commit_nor_after_a_rollback(database: Database, ear: Ear) -> None:
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012
         async with database.transaction() as connection:
             from docyard_queue import enqueue_async
 

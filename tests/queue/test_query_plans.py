@@ -22,10 +22,13 @@ CLAIM = {"worker": 1, "slots": 100, "kinds": ["work"], "limits": [3], "queues": 
 async def fill(database: Database) -> None:
     await query(
         database,
-        "INSERT INTO docyard.procrastinate_jobs (queue_name, task_name, status, lock, priority, worker_id, finished_at) "
+        "INSERT INTO docyard.procrastinate_jobs "
+        "(queue_name, task_name, status, lock, priority, worker_id, finished_at) "
         "SELECT 'default', 'work', (CASE WHEN n <= 20000 THEN 'todo' WHEN n %% 1000 = 0 THEN 'doing' "
-        "ELSE 'succeeded' END)::docyard.procrastinate_job_status, CASE WHEN n %% 2 = 0 THEN 'l' || n END, n %% 3, "
-        "CASE WHEN n > 20000 THEN 1 END, CASE WHEN n > 20000 THEN now() END FROM generate_series(1, 60000) AS n",
+        "ELSE 'succeeded' END)::docyard.procrastinate_job_status, "
+        "CASE WHEN n %% 2 = 0 THEN 'l' || n END, n %% 3, "
+        "CASE WHEN n > 20000 THEN 1 END, CASE WHEN n > 20000 THEN now() END "
+        "FROM generate_series(1, 60000) AS n",
     )
     await query(database, "ANALYZE docyard.procrastinate_jobs")
 

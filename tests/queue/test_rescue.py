@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
-from support.queueing import KINDS, add, attempts, claim, make_due, query, rescue_all, row, state
+from support.queueing import (
+    KINDS,
+    add,
+    attempts,
+    claim,
+    make_due,
+    query,
+    rescue_all,
+    row,
+    state,
+    until_somebody_waits_for_a_lock,
+)
 
 from docyard_queue import Inspection, NewJob, PostgresEngine
 from docyard_queue.rescue import process_scope, rescue
@@ -24,7 +35,8 @@ async def a_worker(
 ) -> int:
     [found] = await query(
         database,
-        "INSERT INTO docyard.procrastinate_workers (last_heartbeat, host, pid, process_scope, heartbeat_seconds) "
+        "INSERT INTO docyard.procrastinate_workers "
+        "(last_heartbeat, host, pid, process_scope, heartbeat_seconds) "
         "VALUES (docyard.clock(), 'h', %s, %s, %s) RETURNING id", pid, scope, heartbeat,
     )  # fmt: skip
     return int(found["id"])
@@ -33,7 +45,8 @@ async def a_worker(
 async def silence(database: Database, worker: int, seconds: float) -> None:
     await query(
         database,
-        "UPDATE docyard.procrastinate_workers SET last_heartbeat = now() - make_interval(secs => %s) WHERE id = %s",
+        "UPDATE docyard.procrastinate_workers "
+        "SET last_heartbeat = now() - make_interval(secs => %s) WHERE id = %s",
         seconds, worker,
     )  # fmt: skip
 
@@ -155,13 +168,11 @@ async def test_a_rescue_that_meets_a_new_sibling_gives_up_the_key(database: Data
     await claim(database)
     async with await psycopg.AsyncConnection.connect(url) as sibling:
         await sibling.execute(
-            "INSERT INTO docyard.procrastinate_jobs (queue_name, task_name, queueing_lock) VALUES ('q', 'x', 'k')"
+            "INSERT INTO docyard.procrastinate_jobs (queue_name, task_name, queueing_lock) "
+            "VALUES ('q', 'x', 'k')"
         )
         rescuing = asyncio.create_task(rescue_all(database))
-        async with await psycopg.AsyncConnection.connect(url, autocommit=True) as watcher:
-            waiting = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-            while not await (await watcher.execute(waiting)).fetchone():
-                await asyncio.sleep(0.01)
+        await until_somebody_waits_for_a_lock(url)
         await sibling.commit()
     assert [job.job_id for job in await rescuing] == [job_id]
     assert (await row(database, job_id))["queueing_lock"] is None

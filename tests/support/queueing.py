@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import dict_row
+from support.eventually import eventually
+from support.locks import waiting_for_locks
 
 from docyard_queue import NewJob, PostgresEngine
 from docyard_queue.rescue import rescue
@@ -74,6 +76,10 @@ async def states(database: Database) -> list[str]:
 async def attempts(database: Database, job_id: int) -> list[dict[str, Any]]:
     """What the view tells of a job's attempts."""
     return await query(database, "SELECT * FROM docyard.attempts WHERE job_id = %s ORDER BY lease", job_id)
+
+
+async def until_somebody_waits_for_a_lock(url: str) -> None:
+    await eventually(lambda: waiting_for_locks(url), what="a session to wait for a lock")
 
 
 async def make_due(database: Database) -> None:

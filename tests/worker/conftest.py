@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,7 +12,9 @@ from support import worker_app
 from support.queueing import query
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator
+    import signal
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from docyard_schema import Database
 
@@ -70,7 +70,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Process]]:
 
 
 @pytest.fixture
-async def effects(database: Database) -> AsyncIterator[Callable[[], Any]]:
+async def effects(database: Database) -> Callable[[], Any]:
     """The table that the handler ``effect`` writes to; what it holds."""
     await query(database, "CREATE TABLE public.effects (job_id bigint, pid int)")
 
@@ -78,4 +78,4 @@ async def effects(database: Database) -> AsyncIterator[Callable[[], Any]]:
         rows = await query(database, "SELECT * FROM public.effects ORDER BY job_id")
         return [(found["job_id"], found["pid"]) for found in rows]
 
-    yield read
+    return read

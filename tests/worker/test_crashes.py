@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.eventually import eventually
 from support.queueing import add, attempts, query, row, state, states
-from support.working import running
 from support.worker_app import registry
+from support.working import running
 
 from docyard_queue import Inspection, NewJob
 
@@ -51,7 +51,7 @@ async def test_on_another_machine_it_is_taken_after_three_heartbeats(
     database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any]
 ) -> None:
     victim = start(url, scope="machine a", heartbeat_seconds=0.5)
-    [job_id] = await add(database, NewJob("effect", {"seconds": 1}))
+    [job_id] = await add(database, NewJob("effect", {"seconds": 1.5}))
     await eventually(lambda: runs(database, job_id))
     async with running(database, registry, heartbeat_seconds=0.1):
         await asyncio.sleep(1)
@@ -176,4 +176,4 @@ async def test_a_blocked_event_loop_does_not_make_a_worker_look_dead(
     stored = await row(database, job_id)
     assert (stored["lease"], stored["attempts"]) == (1, 1), "nobody else took it"
     assert worker.stop() == 0
-    assert await query(database, "SELECT FROM docyard.job_attempts") == []
+    assert await query(database, "SELECT 1 FROM docyard.job_attempts") == []

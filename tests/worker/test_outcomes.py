@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from pydantic import BaseModel
+from support.eventually import eventually
 from support.queueing import add, attempts, query, row, state, states
-from support.working import AT_ONCE, drain
+from support.working import AT_ONCE, a_worker, drain, running
 
 from docyard_queue import (
     Backoff,
@@ -182,7 +183,8 @@ async def test_patience_lasts_as_long_as_it_was_asked_for(
     seven = Backoff(base=timedelta(minutes=7), jitter=False)
     registry.handler("work", backoff=seven)(raising(RateLimited("slow", retry_after=asked)))
     [job_id] = await add(database)
-    await drain(database, registry)
+    async with running(database, registry):
+        await eventually(lambda: attempts_told(database, job_id))
     [found] = await query(database, "SELECT scheduled_at - now() AS wait FROM docyard.procrastinate_jobs")
     assert timedelta(minutes=6, seconds=30) < found["wait"] <= timedelta(minutes=7)
     assert await state(database, job_id) == "scheduled"
@@ -249,6 +251,10 @@ async def test_a_timeout_of_the_handlers_own_is_an_ordinary_failure(database: Da
     assert (done["error_code"], done["error_message"]) == ("exception", "the network's")
 
 
+async def attempts_told(database: Database, job_id: int) -> list[Any]:
+    return await query(database, "SELECT 1 FROM docyard.job_attempts WHERE job_id = %s", job_id)
+
+
 class Order(BaseModel):
     number: int
 
@@ -276,8 +282,6 @@ async def test_a_kind_that_is_unknown_after_the_claim_is_given_back(database: Da
     registry = Registry()
     registry.handler("work")(raising(ValueError()))
     [job_id] = await add(database)
-    from support.working import a_worker
-
     async with a_worker(database, registry) as worker:
         del registry._handlers["work"]
         worker.stop()

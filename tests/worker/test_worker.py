@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from support.eventually import eventually
 from support.queueing import add, attempts, query, row, state, states
 from support.working import AT_ONCE, a_worker, drain, running
 
-from docyard_queue import Inspection, NewJob, Registry
+from docyard_queue import Inspection, NewJob, Registry, Snooze
 from docyard_schema.errors import ConfigError
 from docyard_workers.process import WorkerOptions
 
@@ -66,6 +67,17 @@ async def test_a_drain_runs_all_that_can_run_and_waits_for_retries(database: Dat
     assert (worker.completed, worker.failed) == (200, 0)
     assert await states(database) == ["completed"] * 200 + ["scheduled", "available"]
     assert (await row(database, ids[0]))["attempts"] == 2
+
+
+async def test_a_drain_waits_for_what_was_snoozed(database: Database) -> None:
+    registry = Registry()
+
+    @registry.handler("work")
+    async def handler(attempt: Any, payload: Any) -> Any:
+        return Snooze(timedelta(seconds=0.3)) if attempt.job.lease < 3 else None
+
+    await add(database)
+    assert (await drain(database, registry)).completed == 1
 
 
 async def test_a_drain_of_nothing_ends(database: Database) -> None:
@@ -262,10 +274,8 @@ async def test_a_handler_that_does_not_let_itself_be_cancelled_does_not_hold_up_
     async def stubborn(attempt: Any, payload: Any) -> None:
         inside.set()
         while not end.is_set():
-            try:
+            with suppress(asyncio.CancelledError):
                 await end.wait()
-            except asyncio.CancelledError:
-                pass
 
     [job_id] = await add(database)
     async with running(database, registry, shutdown_seconds=0.1):
@@ -295,7 +305,8 @@ async def test_a_living_worker_gives_back_what_never_reached_it(database: Databa
         await eventually(lambda: completed(database, job_id))
         await query(
             database,
-            "INSERT INTO docyard.procrastinate_jobs (queue_name, task_name, status, attempts, lease, worker_id, started_at) "
+            "INSERT INTO docyard.procrastinate_jobs "
+            "(queue_name, task_name, status, attempts, lease, worker_id, started_at) "
             "VALUES ('default', 'work', 'doing', 1, 1, %s, now())", worker._heartbeat.worker_id,
         )  # fmt: skip
         await eventually(lambda: worker.completed == 2)
@@ -386,9 +397,16 @@ async def test_sync_handlers_run_side_by_side_up_to_the_concurrency(database: Da
 
 @pytest.mark.parametrize(
     "options",
-    [{"concurrency": 0}, {"heartbeat_seconds": 0}, {"poll_seconds": -1}, {"shutdown_seconds": -1}, {"queues": []}, {"queues": "ingest"}],
+    [
+        {"concurrency": 0},
+        {"heartbeat_seconds": 0},
+        {"poll_seconds": -1},
+        {"shutdown_seconds": -1},
+        {"queues": []},
+        {"queues": "ingest"},
+    ],
     ids=str,
-)  # fmt: skip
+)
 def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         WorkerOptions(**options)

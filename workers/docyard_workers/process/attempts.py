@@ -110,11 +110,14 @@ class Attempts:
         await asyncio.to_thread(self._connections.close)
 
     async def _give_back(self) -> None:
-        for running in self._running.values():
-            if running.in_handler:
-                running.task.cancel()
-        if late := {running.task for running in self._running.values()}:
-            await asyncio.wait(late, timeout=_RELEASE_SECONDS)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _RELEASE_SECONDS
+        while self._running and loop.time() < deadline:
+            for running in self._running.values():
+                if running.in_handler:
+                    # Again and again: a cancel may be lost (see ending.py).
+                    running.task.cancel()
+            await asyncio.wait({running.task for running in self._running.values()}, timeout=0.2)
         for job_id, lease in [*self._running]:
             # No database, or a handler that does not let itself be cancelled. Rescue finds the job.
             running = self._running[job_id, lease]
@@ -158,16 +161,18 @@ class Attempts:
                 _log.error("job.failed_after_commit", job_id=job.id, kind=job.kind, error=outcome.message)
             return True
         if isinstance(outcome, str):
-            if written := await self._finisher.release(job, outcome):
+            released = await self._finisher.release(job, outcome)
+            if released:
                 _log.info("job.released", job_id=job.id, kind=job.kind, reason=outcome)
-            return written
+            return released
         if isinstance(outcome, Done):
-            if written := await self._finisher.complete(job, outcome.result):
-                self.completed += 1
-            return written
-        if written := await self._finisher.settle(job, outcome):
-            self._tell(job, outcome)
-        return written
+            written = await self._finisher.complete(job, outcome.result)
+            self.completed += written == "written"
+        else:
+            written = await self._finisher.settle(job, outcome)
+            if written == "written":
+                self._tell(job, outcome)
+        return written != "lost"
 
     def _tell(self, job: Job, outcome: Outcome) -> None:
         fields = {"job_id": job.id, "kind": job.kind, "attempt": job.attempt}

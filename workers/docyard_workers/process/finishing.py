@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import structlog
 
 from docyard_queue.outage import OUTAGE, brief
 from docyard_queue.outcomes import Done, Failure
+from docyard_workers.process.ending import end_tasks
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +22,11 @@ if TYPE_CHECKING:
 
 _log = structlog.get_logger("docyard.worker")
 
-_Written = TypeVar("_Written")
+# "lost": the lease is gone and nothing was written. "refused": Postgres would not take the outcome, and the
+# attempt counts as a failure.
+Written: TypeAlias = Literal["written", "lost", "refused"]
+
+_Answer = TypeVar("_Answer")
 
 _LONGEST_PAUSE = 5.0
 _BATCH = 1000
@@ -36,25 +41,27 @@ class Finisher:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._waiting: list[tuple[Job, Any, asyncio.Future[bool]]] = []
+        self._waiting: list[tuple[Job, Any, asyncio.Future[Written]]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def complete(self, job: Job, result: Any) -> bool:
-        """Complete one attempt, together with others that end now; False when its lease was lost."""
-        written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    async def complete(self, job: Job, result: Any) -> Written:
+        """Complete one attempt, together with others that end now."""
+        written: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, result, written))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._flush())
         return await written
 
-    async def settle(self, job: Job, outcome: Outcome) -> bool:
-        """Write any other outcome of one attempt; False when its lease was lost."""
+    async def settle(self, job: Job, outcome: Outcome) -> Written:
+        """Write any other outcome of one attempt."""
         try:
-            return await self._persist(lambda: self._engine.settle(job, outcome))
+            kept = await self._persist(lambda: self._engine.settle(job, outcome))
         except Exception as error:  # noqa: BLE001 - whatever it was, the job must not stay as it is
             _log.error("finish.refused", job_id=job.id, kind=job.kind, error=brief(error))
             refused = _refused(error)
-        return await self._persist(lambda: self._engine.settle(job, refused), stubborn=True)
+            kept = await self._persist(lambda: self._engine.settle(job, refused), stubborn=True)
+            return "refused" if kept else "lost"
+        return "written" if kept else "lost"
 
     async def release(self, job: Job, reason: str) -> bool:
         """Give a job back; False when its lease was lost."""
@@ -63,14 +70,13 @@ class Finisher:
     async def close(self) -> None:
         """Give up what could not be written."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end_tasks([self._task], seconds=2)
 
     async def _flush(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
             try:
-                lost = await self._complete([(job, result) for job, result, _ in batch])
+                became = await self._complete([(job, result) for job, result, _ in batch])
             except BaseException as error:
                 # Somebody waits for each of them.
                 for _, _, written in [*batch, *self._waiting]:
@@ -78,19 +84,20 @@ class Finisher:
                         written.set_exception(error)
                 self._waiting.clear()
                 raise
-            for job, _, written in batch:
+            for (_, _, written), end in zip(batch, became, strict=True):
                 if not written.done():
-                    written.set_result((job.id, job.lease) not in lost)
+                    written.set_result(end)
 
-    async def _complete(self, finished: Sequence[tuple[Job, Any]]) -> set[tuple[int, int]]:
+    async def _complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Written]:
         try:
             lost = await self._persist(lambda: self._engine.complete(finished))
         except Exception:  # noqa: BLE001 - told of by settle()
             # One of them is refused, and must not fail the others.
-            lost = [job for job, result in finished if not await self.settle(job, Done(result))]
-        return {(job.id, job.lease) for job in lost}
+            return [await self.settle(job, Done(result)) for job, result in finished]
+        gone = {(job.id, job.lease) for job in lost}
+        return ["lost" if (job.id, job.lease) in gone else "written" for job, _ in finished]
 
-    async def _persist(self, write: Callable[[], Awaitable[_Written]], *, stubborn: bool = False) -> _Written:
+    async def _persist(self, write: Callable[[], Awaitable[_Answer]], *, stubborn: bool = False) -> _Answer:
         pause = 0.1
         while True:
             try:

@@ -14,6 +14,7 @@ from docyard_queue.inspection import Inspection
 from docyard_queue.listener import listen
 from docyard_queue.outage import DATABASE_ERRORS, brief
 from docyard_workers.process.attempts import Attempts
+from docyard_workers.process.ending import end_tasks
 from docyard_workers.process.options import WorkerOptions
 from docyard_workers.process.recovery import Recovery
 
@@ -108,9 +109,7 @@ class Worker:
         try:
             await self._attempts.end(self.options.shutdown_seconds)
         finally:
-            for task in self._background:
-                task.cancel()
-            await asyncio.gather(*self._background, return_exceptions=True)
+            await end_tasks(self._background, seconds=10)
             await self._leave_nothing_behind()
             await self._attempts.close()
             await asyncio.to_thread(self._heartbeat.stop)
@@ -131,8 +130,9 @@ class Worker:
     async def drain(self) -> None:
         """Work until no job of the registry can run, runs, or waits for another attempt; or until stop.
 
-        It does not give up on a job before its attempts are used up, so with a long backoff it may take
-        long. Jobs that other workers run are waited for; jobs that are scheduled for later, not.
+        It does not give up on a job before its attempts are used up, so with a long backoff or snooze it may
+        take long. Jobs that other workers run are waited for; jobs that are scheduled for later and never
+        began, not.
         """
         while not self._stopping:
             self._wake.clear()

@@ -11,6 +11,13 @@ ALTER TABLE docyard.procrastinate_workers
     DROP COLUMN host, DROP COLUMN pid, DROP COLUMN process_scope, DROP COLUMN queues, DROP COLUMN started_at,
     DROP COLUMN heartbeat_seconds, DROP COLUMN state;
 DROP INDEX docyard.jobs_lock_idx, docyard.jobs_batch_idx, docyard.jobs_failed_idx;
+DROP INDEX docyard.procrastinate_jobs_lock_idx_v1, docyard.procrastinate_jobs_queueing_lock_idx_v1;
+CREATE UNIQUE INDEX procrastinate_jobs_lock_idx_v1 ON docyard.procrastinate_jobs (lock) WHERE status = 'doing';
+CREATE UNIQUE INDEX procrastinate_jobs_queueing_lock_idx_v1 ON docyard.procrastinate_jobs (queueing_lock)
+    WHERE status = 'todo';
+CREATE INDEX procrastinate_jobs_queue_name_idx_v1 ON docyard.procrastinate_jobs (queue_name);
+CREATE INDEX procrastinate_jobs_id_lock_idx_v1 ON docyard.procrastinate_jobs (id, lock)
+    WHERE status IN ('todo', 'doing');
 ALTER TABLE docyard.procrastinate_jobs
     DROP COLUMN lease, DROP COLUMN max_attempts, DROP COLUMN timeout_seconds, DROP COLUMN batch_id,
     DROP COLUMN created_at, DROP COLUMN started_at, DROP COLUMN finished_at, DROP COLUMN error_code,
@@ -68,7 +75,7 @@ BEGIN
         'docyard.procrastinate_register_worker_v1()'::regprocedure,
         'docyard.procrastinate_notify_queue_abort_job_v1()'::regprocedure
     ] LOOP
-        EXECUTE format('ALTER FUNCTION %s SET search_path = %I, pg_temp', function,
+        EXECUTE format('ALTER FUNCTION %s SET search_path = %s, pg_temp', function,
             (SELECT relnamespace::regnamespace::text FROM pg_class
              WHERE oid = 'docyard.procrastinate_jobs'::regclass));
     END LOOP;

@@ -19,6 +19,18 @@ ALTER TABLE docyard.procrastinate_jobs
 -- Deleting a worker's row would look through every job it ever ran; a job may name a worker that is gone.
 ALTER TABLE docyard.procrastinate_jobs DROP CONSTRAINT procrastinate_jobs_worker_id_fkey;
 
+-- procrastinate's two unique indexes also hold every job without such a key, and the one on locks is then a list
+-- of all running jobs, dead entries included, that the planner likes to finish jobs by: claim and finish were
+-- three times slower than with these (docs/design/queue.md). Same names: its client knows violations by them.
+DROP INDEX docyard.procrastinate_jobs_lock_idx_v1;
+CREATE UNIQUE INDEX procrastinate_jobs_lock_idx_v1 ON docyard.procrastinate_jobs (lock)
+    WHERE status = 'doing' AND lock IS NOT NULL;
+DROP INDEX docyard.procrastinate_jobs_queueing_lock_idx_v1;
+CREATE UNIQUE INDEX procrastinate_jobs_queueing_lock_idx_v1 ON docyard.procrastinate_jobs (queueing_lock)
+    WHERE status = 'todo' AND queueing_lock IS NOT NULL;
+-- These two served its worker's fetch. Each costs every job two more index entries.
+DROP INDEX docyard.procrastinate_jobs_queue_name_idx_v1, docyard.procrastinate_jobs_id_lock_idx_v1;
+
 -- Serves "does another job hold this lock" in the claim. procrastinate's (id, lock) index cannot:
 -- with 100 thousand distinct locks its absence halves the rate of claims.
 CREATE INDEX jobs_lock_idx ON docyard.procrastinate_jobs (lock, priority DESC, id)
