@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from benchmarks.queue.systems import System
 
@@ -35,9 +35,15 @@ class Driver:
         return json.loads(lines[-1]) if lines else {}
 
     @contextmanager
-    def workers(self, url: str, count: int, **options: Any) -> Iterator[Sequence[WorkerProcess]]:
-        """Worker processes that are ready and wait; killed at the end, whatever they do."""
-        processes = [self._start("work", url, dict(self.system.worker) | options) for _ in range(count)]
+    def workers(
+        self, url: str, count: int, *, options: Mapping[str, Any] | None = None, trace: bool = False
+    ) -> Iterator[Sequence[WorkerProcess]]:
+        """Worker processes that are ready and wait; killed at the end, whatever they do.
+
+        ``options`` of None are the system's own.
+        """
+        chosen = dict(self.system.worker if options is None else options) | {"trace": trace}
+        processes = [self._start("work", url, chosen) for _ in range(count)]
         workers = [WorkerProcess(self.system.name, process) for process in processes]
         try:
             for worker in workers:

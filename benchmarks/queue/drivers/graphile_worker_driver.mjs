@@ -82,15 +82,13 @@ const verbs = {
 
   enqueue_slowly: (url, { count, pause_seconds }) =>
     withUtils(url, async (utils) => {
-      const called = [];
       const committed = [];
       for (let number = 0; number < count; number++) {
         await sleep(pause_seconds);
-        called.push(now());
         await utils.addJob("noop", { number });
         committed.push(now());
       }
-      return { called, committed };
+      return { committed };
     }),
 
   async work(url, { trace = false, pool = 10, ...worker }) {

@@ -1,4 +1,8 @@
-"""The attempts that a worker has in hand, from the claim to the written outcome."""
+"""The attempts that a worker has in hand, from the claim to the written outcome.
+
+A slot is free again when its handler has ended, not when the outcome is written: so the next jobs are claimed
+while the last ones are being finished. Unwritten outcomes are bounded all the same, by as many again.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ from docyard_workers.process.sync_connections import SyncConnections
 from docyard_workers.process.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
     from datetime import timedelta
 
     from docyard_queue.engine import Engine
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
     from docyard_queue.outcomes import Outcome
     from docyard_queue.registry import Registry
     from docyard_schema.database import Database
+    from docyard_workers.process.finishing import Written
 
 _log = structlog.get_logger("docyard.worker")
 
@@ -62,7 +67,8 @@ class Attempts:
         self._registry = registry
         self._concurrency = concurrency
         self._wake = wake
-        self._finisher = Finisher(engine)
+        self._in_handlers = 0
+        self._finisher = Finisher(engine, self._completions_written)
         self._threads = Threads(wake)
         self._connections = SyncConnections(database, concurrency)
         # By id and lease: a job whose lease was lost may come again while its older attempt still runs.
@@ -71,7 +77,8 @@ class Attempts:
     @property
     def free_slots(self) -> int:
         """How many more may run. A thread that outlived its attempt keeps its slot."""
-        return self._concurrency - len(self._running) - self._threads.overrunning
+        free = self._concurrency - self._in_handlers - self._threads.overrunning
+        return min(free, 2 * self._concurrency - len(self._running))
 
     @property
     def held(self) -> Collection[tuple[int, int]]:
@@ -81,6 +88,7 @@ class Attempts:
     def begin(self, job: Job) -> None:
         """Start an attempt in the background."""
         attempt = Attempt(job, self._database, self._connections.connection)
+        self._in_handlers += 1
         task = asyncio.create_task(self._run(attempt))
         self._running[job.id, job.lease] = _Running(attempt, task)
 
@@ -94,15 +102,23 @@ class Attempts:
 
     async def end(self, seconds: float) -> None:
         """Wait so long for what runs, then give the rest back."""
-        tasks = {running.task for running in self._running.values()}
-        if not tasks:
+        if not self._running:
             return
-        _log.info("worker.stopping", running=len(tasks), seconds=seconds)
+        _log.info("worker.stopping", running=len(self._running), seconds=seconds)
         try:
-            await asyncio.wait(tasks, timeout=seconds)
+            async with asyncio.timeout(seconds):
+                await self._settled()
+        except TimeoutError:
+            pass
         finally:
             # Also when whoever waits is cancelled itself.
             await self._give_back()
+
+    async def _settled(self) -> None:
+        while self._running:
+            # A finished handler's task has ended before its completion is written.
+            await asyncio.wait({running.task for running in self._running.values()})
+            await self._finisher.flushed()
 
     async def close(self) -> None:
         """Let go of what the attempts shared."""
@@ -117,7 +133,11 @@ class Attempts:
                 if running.in_handler:
                     # Again and again: a cancel may be lost (see ending.py).
                     running.task.cancel()
-            await asyncio.wait({running.task for running in self._running.values()}, timeout=0.2)
+            try:
+                async with asyncio.timeout(0.2):
+                    await self._settled()
+            except TimeoutError:
+                continue
         for job_id, lease in [*self._running]:
             # No database, or a handler that does not let itself be cancelled. Rescue finds the job.
             running = self._running[job_id, lease]
@@ -125,9 +145,13 @@ class Attempts:
             running.task.cancel()
 
     async def _run(self, attempt: Attempt) -> None:
+        outcome = await self._outcome(attempt)
+        if isinstance(outcome, Done) and not attempt.committed:
+            # Nobody waits for it: it is written with others, and told of by _completions_written.
+            self._finisher.complete(attempt.job, outcome.result)
+            return
         job = attempt.job
         try:
-            outcome = await self._outcome(attempt)
             if not await self._settle(attempt, outcome):
                 raise LeaseLost(job.id, job.lease)
         except LeaseLost:
@@ -136,12 +160,13 @@ class Attempts:
             del self._running[job.id, job.lease]
             self._wake()
 
-    async def _outcome(self, attempt: Attempt) -> Outcome | str:
-        """What became of the attempt; text is the reason why it does not count."""
+    async def _outcome(self, attempt: Attempt) -> Outcome | str | None:
+        """What became of the attempt; text is the reason why it does not count, None a lost lease."""
         job = attempt.job
-        running = self._running[job.id, job.lease]
         try:
             return await execute(self._registry[job.kind], attempt, self._threads)
+        except LeaseLost:
+            return None
         except UnknownKind:
             return "this worker does not know its kind"
         except asyncio.CancelledError:
@@ -149,11 +174,24 @@ class Attempts:
                 return Cancel("cancelled while it ran")
             return "the worker was stopped"
         finally:
-            running.in_handler = False
+            self._running[job.id, job.lease].in_handler = False
+            self._in_handlers -= 1
+            self._wake()
 
-    async def _settle(self, attempt: Attempt, outcome: Outcome | str) -> bool:
+    def _completions_written(self, batch: Sequence[tuple[Job, Written]]) -> None:
+        for job, written in batch:
+            del self._running[job.id, job.lease]
+            if written == "written":
+                self.completed += 1
+            elif written == "lost":
+                _log.warning("job.lease_lost", job_id=job.id, kind=job.kind, lease=job.lease)
+        self._wake()
+
+    async def _settle(self, attempt: Attempt, outcome: Outcome | str | None) -> bool:
         """Write the outcome and tell of it; False when the lease was lost."""
         job = attempt.job
+        if outcome is None:
+            return False
         if attempt.committed:
             self.completed += 1
             if isinstance(outcome, Failure):
@@ -165,13 +203,9 @@ class Attempts:
             if released:
                 _log.info("job.released", job_id=job.id, kind=job.kind, reason=outcome)
             return released
-        if isinstance(outcome, Done):
-            written = await self._finisher.complete(job, outcome.result)
-            self.completed += written == "written"
-        else:
-            written = await self._finisher.settle(job, outcome)
-            if written == "written":
-                self._tell(job, outcome)
+        written = await self._finisher.settle(job, outcome)
+        if written == "written":
+            self._tell(job, outcome)
         return written != "lost"
 
     def _tell(self, job: Job, outcome: Outcome) -> None:

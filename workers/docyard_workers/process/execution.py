@@ -68,13 +68,11 @@ async def _call(spec: HandlerSpec, attempt: Attempt, payload: Any, threads: Thre
     seconds = attempt.job.timeout_seconds
     if seconds is None and spec.timeout is not None:
         seconds = spec.timeout.total_seconds()
+    if seconds is None:
+        return await _run(spec, attempt, payload, threads)
     try:
         async with asyncio.timeout(seconds) as limit:
-            if spec.is_async:
-                return await spec.run(attempt, payload)
-            returned = await threads.call(spec.run, attempt, payload)
-            # A sync function around an async one gives a coroutine.
-            return await returned if inspect.isawaitable(returned) else returned
+            return await _run(spec, attempt, payload, threads)
     except TimeoutError as error:
         if not limit.expired():
             raise
@@ -82,3 +80,11 @@ async def _call(spec: HandlerSpec, attempt: Attempt, payload: Any, threads: Thre
             f"The handler of {spec.kind!r} ran longer than its {seconds:g} s.",
             hint="Raise the timeout, or do less in one job.",
         ) from error
+
+
+async def _run(spec: HandlerSpec, attempt: Attempt, payload: Any, threads: Threads) -> Any:
+    if spec.is_async:
+        return await spec.run(attempt, payload)
+    returned = await threads.call(spec.run, attempt, payload)
+    # A sync function around an async one gives a coroutine.
+    return await returned if inspect.isawaitable(returned) else returned

@@ -39,18 +39,17 @@ class Finisher:
     that Postgres refuses becomes a failure that says so.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, on_completed: Callable[[Sequence[tuple[Job, Written]]], None]) -> None:
         self._engine = engine
-        self._waiting: list[tuple[Job, Any, asyncio.Future[Written]]] = []
+        self._on_completed = on_completed
+        self._waiting: list[tuple[Job, Any]] = []
         self._task: asyncio.Task[None] | None = None
 
-    async def complete(self, job: Job, result: Any) -> Written:
-        """Complete one attempt, together with others that end now."""
-        written: asyncio.Future[Written] = asyncio.get_running_loop().create_future()
-        self._waiting.append((job, result, written))
+    def complete(self, job: Job, result: Any) -> None:
+        """Complete one attempt, together with others that end now; ``on_completed`` is told of all."""
+        self._waiting.append((job, result))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._flush())
-        return await written
 
     async def settle(self, job: Job, outcome: Outcome) -> Written:
         """Write any other outcome of one attempt."""
@@ -67,6 +66,11 @@ class Finisher:
         """Give a job back; False when its lease was lost."""
         return await self._persist(lambda: self._engine.release(job, reason), stubborn=True)
 
+    async def flushed(self) -> None:
+        """Wait until every completion so far is written."""
+        if self._task is not None:
+            await asyncio.wait({self._task})
+
     async def close(self) -> None:
         """Give up what could not be written."""
         if self._task is not None:
@@ -75,18 +79,8 @@ class Finisher:
     async def _flush(self) -> None:
         while self._waiting:
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
-            try:
-                became = await self._complete([(job, result) for job, result, _ in batch])
-            except BaseException as error:
-                # Somebody waits for each of them.
-                for _, _, written in [*batch, *self._waiting]:
-                    if not written.done():
-                        written.set_exception(error)
-                self._waiting.clear()
-                raise
-            for (_, _, written), end in zip(batch, became, strict=True):
-                if not written.done():
-                    written.set_result(end)
+            became = await self._complete(batch)
+            self._on_completed([(job, end) for (job, _), end in zip(batch, became, strict=True)])
 
     async def _complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Written]:
         try:

@@ -27,6 +27,8 @@ _log = structlog.get_logger("docyard.worker")
 # How often a drain looks whether something is left that it neither runs nor can claim yet.
 _DRAIN_SECONDS = 0.5
 
+_GATHER_SECONDS = 0.001
+
 _UNSETTLED: tuple[type[Exception], ...] = (TimeoutError, *DATABASE_ERRORS)
 
 
@@ -154,6 +156,10 @@ class Worker:
         slots = self._attempts.free_slots
         if slots <= 0:
             return False
+        if slots < self.options.concurrency // 4:
+            # Of a busy worker slots come free one by one; a claim for many costs little more than for one.
+            await asyncio.sleep(_GATHER_SECONDS)
+            slots = self._attempts.free_slots
         try:
             jobs = await self._engine.claim(
                 self._heartbeat.worker_id, slots=slots, kinds=self._kinds, queues=self.options.queues
