@@ -33,7 +33,7 @@ def worker(
     """Run jobs until stopped: Ctrl-C or SIGTERM lets running jobs finish, a second one ends at once."""
     import asyncio
 
-    from docyard.cli.working import load_registry
+    from docyard.cli.working import load_registry, run_fast
 
     invocation.start_logs()
     registry = load_registry(app) if app else None
@@ -45,9 +45,7 @@ def worker(
         arguments += [f"--app={app}"] if app else []
         return asyncio.run(Supervisor(invocation, arguments, processes).run())
     invocation.stopping.is_the_end = True
-    asyncio.run(
-        invocation.stopping.run(_work(invocation, queue, concurrency, registry, supervised=supervised))
-    )
+    run_fast(invocation.stopping.run(_work(invocation, queue, concurrency, registry, supervised=supervised)))
     return 0
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from psycopg.rows import class_row
 
 from docyard_queue.jobs import Job
 from docyard_queue.outage import DATABASE_ERRORS
@@ -13,10 +13,14 @@ from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from uuid import UUID
 
     from docyard_schema.database import Database
 
 _OVERTAKEN = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
+
+_PRIORITY = 4
 
 _statements = load_statements("docyard_queue", "claim.sql")
 
@@ -59,9 +63,22 @@ async def claim(
 
 
 async def _claim(database: Database, values: dict[str, Any]) -> list[Job]:
-    async with database.connection() as connection, connection.cursor() as cursor:
-        cursor.row_factory = class_row(Job)
-        await cursor.execute(database.sql(_statements.claim), values)
-        jobs = await cursor.fetchall()
+    async with database.connection() as connection:
+        cursor = await connection.execute(database.sql(_statements.claim), values)
+        rows = await cursor.fetchall()
     # UPDATE … RETURNING has no order of its own.
-    return sorted(jobs, key=lambda job: (-job.priority, job.id))
+    rows.sort(key=lambda row: (-row[_PRIORITY], row[0]))
+    return [_job(*row) for row in rows]
+
+
+def _job(
+    id: int, kind: str, queue: str, payload: str, priority: int, attempt: int, max_attempts: int, lease: int,
+    lock_key: str | None, batch_id: UUID | None, timeout_seconds: float | None,
+    created_at: datetime, started_at: datetime,
+) -> Job:  # fmt: skip
+    # By hand: psycopg's class_row makes a dictionary of every row, which shows at 40,000 jobs a second.
+    return Job(
+        id=id, kind=kind, queue=queue, payload=json.loads(payload), priority=priority, attempt=attempt,
+        max_attempts=max_attempts, lease=lease, lock_key=lock_key, batch_id=batch_id,
+        timeout_seconds=timeout_seconds, created_at=created_at, started_at=started_at,
+    )  # fmt: skip

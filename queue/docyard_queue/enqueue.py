@@ -76,7 +76,7 @@ async def enqueue_many(
     async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
         plain = [(position, values) for position, job, values in wanted if job.unique_key is None]
         for part in _parts(plain):
-            columns = {array: [values[name] for _, values in part] for name, array in _ARRAYS.items()}
+            columns = {array: _column(name, part) for name, array in _ARRAYS.items()}
             await cursor.execute(statement, columns)
             made = sorted(int(row[0]) for row in await cursor.fetchall())
             ids |= dict(zip((position for position, _ in part), made, strict=True))
@@ -112,6 +112,12 @@ def _values(job: NewJob) -> dict[str, Any]:
         "lock_key": job.lock_key,
         "batch_id": job.batch_id,
     }
+
+
+def _column(name: str, rows: Sequence[tuple[int, Mapping[str, Any]]]) -> list[Any] | None:
+    """One value per row. None when no row has any: unnest() fills up a missing array with NULLs."""
+    column = [values[name] for _, values in rows]
+    return None if column.count(None) == len(column) else column
 
 
 def _parts(

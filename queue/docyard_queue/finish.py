@@ -29,8 +29,12 @@ async def complete(database: Database, finished: Sequence[tuple[Job, Any]]) -> l
 
     It may be done again when the answer was lost: what was completed under the lease already counts as done.
     """
-    ids, leases = [job.id for job, _ in finished], [job.lease for job, _ in finished]
-    results = [encode_result(result) for _, result in finished]
+    finished = sorted(finished, key=lambda pair: pair[0].id)
+    # As text: psycopg takes three times as long to write a list of numbers as an array.
+    ids = f"{{{','.join([str(job.id) for job, _ in finished])}}}"
+    leases = f"{{{','.join([str(job.lease) for job, _ in finished])}}}"
+    encoded = [encode_result(result) for _, result in finished]
+    results = encoded if any(encoded) else None
     async with database.connection() as connection:
         cursor = await connection.execute(
             database.sql(statements.complete), {"ids": ids, "leases": leases, "results": results}
