@@ -19,7 +19,7 @@ import structlog
 
 from docyard_queue.outage import brief
 from docyard_queue.rescue import process_scope, statements
-from docyard_schema.connection import connection_arguments
+from docyard_schema.connection import connection_arguments, session_name
 from docyard_schema.connection_failure import unavailable
 
 if TYPE_CHECKING:
@@ -141,11 +141,17 @@ class Heartbeat:
             arguments["options"] = f"{arguments.get('options', '')} {limit}".strip()
         return psycopg.Connection.connect(**arguments)
 
+    @property
+    def _session(self) -> str:
+        return str(connection_arguments(self._database.url, self._database.settings)["application_name"])
+
     def _identity(self) -> dict[str, Any]:
         return {
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "scope": self.scope,
+            # A name that the connection string gives may be that of many processes.
+            "session": session_name() if self._session == session_name() else None,
             "queues": self._queues,
             "heartbeat": self._seconds,
         }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from docyard_queue.finish import put_back
+from docyard_schema.connection import session_name
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
@@ -57,12 +58,10 @@ async def rescue(database: Database, worker_id: int, *, scope: str, silent: bool
                 database.sql(statements.neighbours), {"scope": scope, "worker": worker_id}
             )
             dead = [neighbour for neighbour, pid in await cursor.fetchall() if not _exists(pid)]
-        values = {"dead": dead, "worker": worker_id, "silent": silent}
-        try:
-            rescued = await _rescue(database, connection, values | {"give_up_keys": False})
-        except psycopg.errors.UniqueViolation:
-            # A sibling with the same unique key began to wait after our look.
-            rescued = await _rescue(database, connection, values | {"give_up_keys": True})
+        values = {"dead": dead, "worker": worker_id, "silent": silent, "session": session_name()}
+        rescued = await _rescue(database, connection, values)
+        if await _end_sessions(database, connection, values):
+            rescued += await _rescue(database, connection, values)
         await connection.execute(database.sql(statements.forget_gone), values)
     return rescued
 
@@ -100,11 +99,25 @@ async def release_strays(
 
 
 async def _rescue(database: Database, connection: Connection, values: dict[str, Any]) -> list[Rescued]:
-    cursor = await connection.execute(database.sql(statements.rescue), values)
+    try:
+        cursor = await connection.execute(database.sql(statements.rescue), values | {"give_up_keys": False})
+    except psycopg.errors.UniqueViolation:
+        # A sibling with the same unique key began to wait after our look.
+        cursor = await connection.execute(database.sql(statements.rescue), values | {"give_up_keys": True})
     return [
         Rescued(job_id=job_id, kind=kind, attempts=attempts, dead=dead)
         for job_id, kind, attempts, dead in await cursor.fetchall()
     ]
+
+
+async def _end_sessions(database: Database, connection: Connection, values: dict[str, Any]) -> int:
+    """End transactions in which lost workers hold their jobs' rows; how many."""
+    try:
+        cursor = await connection.execute(database.sql(statements.end_sessions), values)
+    except psycopg.errors.InsufficientPrivilege:
+        # Sessions of another role. Their jobs wait until the connections end (keepalives see to that).
+        return 0
+    return len(await cursor.fetchall())
 
 
 def _exists(pid: int) -> bool:

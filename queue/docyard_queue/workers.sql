@@ -1,7 +1,7 @@
 -- name: register
 INSERT INTO docyard.procrastinate_workers
-    (last_heartbeat, host, pid, process_scope, queues, heartbeat_seconds)
-VALUES (docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(queues)s, %(heartbeat)s)
+    (last_heartbeat, host, pid, process_scope, session_name, queues, heartbeat_seconds)
+VALUES (docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(session)s, %(queues)s, %(heartbeat)s)
 RETURNING id;
 
 -- name: beat
@@ -19,9 +19,9 @@ SELECT EXISTS (SELECT FROM beaten) AS known, ARRAY (
 -- name: come_back
 -- Somebody took this worker for dead and removed its row; it lives, under the number it had.
 INSERT INTO docyard.procrastinate_workers
-    (id, last_heartbeat, host, pid, process_scope, queues, heartbeat_seconds)
+    (id, last_heartbeat, host, pid, process_scope, session_name, queues, heartbeat_seconds)
 OVERRIDING SYSTEM VALUE
-VALUES (%(worker)s, docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(queues)s, %(heartbeat)s)
+VALUES (%(worker)s, docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(session)s, %(queues)s, %(heartbeat)s)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: unregister
@@ -93,6 +93,22 @@ SET status = placed.next::docyard.procrastinate_job_status,
     worker_id = CASE WHEN placed.next <> 'todo' THEN job.worker_id END
 FROM placed WHERE job.id = placed.id
 RETURNING job.id, job.task_name, job.attempts, job.status = 'failed' AS dead;
+
+-- name: end_sessions
+-- A worker that was stopped inside a commit block holds its job's row: a rescuer passes it over, and the job would
+-- wait until that process ends. So the open transactions of workers that are gone are ended, and rolled back with
+-- that. Never those of the asker's own process, of which another worker may be taken for lost.
+SELECT pg_terminate_backend(activity.pid, 1000)
+FROM docyard.procrastinate_workers AS worker
+JOIN pg_stat_activity AS activity
+    ON activity.application_name = worker.session_name AND activity.datname = current_database()
+    AND activity.xact_start IS NOT NULL
+WHERE (worker.id = ANY (%(dead)s::bigint[]) OR %(silent)s AND worker.last_heartbeat
+        < docyard.clock() - make_interval(secs => 3 * coalesce(worker.heartbeat_seconds, 10)))
+    AND worker.session_name <> %(session)s
+    AND EXISTS (
+        SELECT FROM docyard.procrastinate_jobs AS job WHERE job.worker_id = worker.id AND job.status = 'doing'
+    );
 
 -- name: forget_gone
 -- Rows of workers that are gone and hold nothing any more.

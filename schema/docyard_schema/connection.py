@@ -13,6 +13,19 @@ if TYPE_CHECKING:
 
 OLDEST_SERVER = 15
 
+_named = (0, "")
+
+
+def session_name() -> str:
+    """This process's ``application_name``: ``docyard`` and eight digits that no other process has.
+
+    In pg_stat_activity it tells whose a session is; a worker that was lost is known by it (rescue.py).
+    """
+    global _named
+    if _named[0] != os.getpid():
+        _named = os.getpid(), f"docyard {os.urandom(4).hex()}"
+    return _named[1]
+
 
 def connection_arguments(url: str, settings: DatabaseSettings, *, direct: bool = False) -> dict[str, Any]:
     """Keyword arguments for ``psycopg.connect``.
@@ -24,7 +37,7 @@ def connection_arguments(url: str, settings: DatabaseSettings, *, direct: bool =
     given = read(url)
     defaults: dict[str, Any] = {
         "connect_timeout": max(2, round(settings.pool_connect_seconds)),
-        "application_name": "docyard",
+        "application_name": session_name(),
         # A host that vanished is noticed within a minute, not after the kernel's two hours.
         "keepalives": 1,
         "keepalives_idle": 30,

@@ -30,6 +30,7 @@ async def effect(attempt: Any, payload: dict[str, Any]) -> None:
         await connection.execute(
             "INSERT INTO public.effects (job_id, pid) VALUES (%s, %s)", [attempt.job.id, os.getpid()]
         )
+        await asyncio.sleep(payload.get("inside", 0))
 
 
 @registry.handler("sleep", max_attempts=5)

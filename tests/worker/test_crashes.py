@@ -91,6 +91,33 @@ async def test_a_zombies_late_commit_is_refused(
     assert zombie.stop() == 0
 
 
+async def test_a_zombie_inside_its_transaction_is_rolled_back_and_its_job_goes_on_elsewhere(
+    database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any]
+) -> None:
+    zombie = start(url, scope="machine a")
+    [job_id] = await add(database, NewJob("effect", {"inside": 2}))
+    await eventually(lambda: has_open_effect(database), what="the zombie to hold its job's row")
+    zombie.signal(signal.SIGSTOP)
+    heir = start(url, scope="machine b")
+    await eventually(lambda: is_leased_again(database, job_id), seconds=5)
+    await eventually(lambda: is_completed(database, job_id))
+    zombie.signal(signal.SIGCONT)
+    await eventually(lambda: "job.lease_lost" in zombie.log, what="the zombie to notice")
+    assert await effects() == [(job_id, heir.pid)], "once, although both had written it"
+    assert (await row(database, job_id))["attempts"] == 2
+    assert zombie.stop() == 0
+
+
+async def has_open_effect(database: Database) -> bool:
+    return bool(
+        await query(
+            database,
+            "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() "
+            "AND state = 'idle in transaction' AND query LIKE 'INSERT INTO public.effects%%'",
+        )
+    )
+
+
 async def test_a_job_that_always_kills_its_worker_becomes_a_dead_letter(
     database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any]
 ) -> None:

@@ -8,7 +8,7 @@ WHERE worker_id IS NOT NULL
 ALTER TABLE docyard.procrastinate_jobs ADD CONSTRAINT procrastinate_jobs_worker_id_fkey
     FOREIGN KEY (worker_id) REFERENCES docyard.procrastinate_workers (id) ON DELETE SET NULL;
 ALTER TABLE docyard.procrastinate_workers
-    DROP COLUMN host, DROP COLUMN pid, DROP COLUMN process_scope, DROP COLUMN queues, DROP COLUMN started_at,
+    DROP COLUMN host, DROP COLUMN pid, DROP COLUMN process_scope, DROP COLUMN session_name, DROP COLUMN queues, DROP COLUMN started_at,
     DROP COLUMN heartbeat_seconds, DROP COLUMN state;
 DROP INDEX docyard.jobs_lock_idx, docyard.jobs_batch_idx, docyard.jobs_failed_idx;
 DROP INDEX docyard.procrastinate_jobs_lock_idx_v1, docyard.procrastinate_jobs_queueing_lock_idx_v1;

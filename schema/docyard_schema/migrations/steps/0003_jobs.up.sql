@@ -58,6 +58,8 @@ ALTER TABLE docyard.procrastinate_workers
     ADD COLUMN pid integer,
     -- Boot and process namespace: another worker of the same scope can see at once whether the pid still lives.
     ADD COLUMN process_scope text,
+    -- application_name of its process's sessions; NULL where the connection string gives them another.
+    ADD COLUMN session_name text,
     ADD COLUMN queues text[],
     ADD COLUMN started_at timestamptz NOT NULL DEFAULT docyard.clock(),
     -- What the worker promised: a beat every so many seconds. Three missed beats and it is dead.
