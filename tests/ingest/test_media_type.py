@@ -85,3 +85,12 @@ def test_many_comments_before_a_page_take_no_time():
     assert by_content(b"<!---->" * 1000 + b"<p>") is None
     assert by_content(b"<!---->" * 1000 + b"<html>") == "text/html"
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("name", ["changelog.gz", "README.pdf", "NEWS.Debian.gz", "license.png"])
+def test_a_known_name_with_the_extension_of_a_binary_promises_nothing(name):
+    assert by_name(name) is None
+
+
+def test_a_known_name_with_an_extension_of_its_own_is_text():
+    assert by_name("README.Debian") == "text/plain"

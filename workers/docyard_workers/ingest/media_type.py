@@ -115,6 +115,12 @@ _PLAIN_NAMES = (
     "readme license licence copying copyright notice authors contributors maintainers changelog changes "
     "history news todo install contributing thanks credits security version faq"
 )
+# "README.Debian" is text; "changelog.gz" is not.
+_NO_TEXT_EXTENSIONS = (
+    "gz bz2 xz zst lz4 br zip 7z rar tar tgz jar whl deb rpm pdf png jpg jpeg gif svgz ico webp mp3 mp4 exe "
+    "dll so bin dat db pyc asc sig gpg"
+)
+_NO_TEXT = frozenset(_NO_TEXT_EXTENSIONS.split())
 _BY_NAME |= dict.fromkeys(_PLAIN_NAMES.split(), PLAIN)
 
 _MAGIC = (
@@ -152,6 +158,8 @@ def by_name(name: str) -> str | None:
     extension = path.suffix[1:].lower()
     if extension in _BY_EXTENSION:
         return _BY_EXTENSION[extension]
+    if extension in _NO_TEXT:
+        return None
     return _BY_NAME.get(path.name.lower()) or _BY_NAME.get(path.stem.lower() if extension else "")
 
 
