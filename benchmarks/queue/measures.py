@@ -72,7 +72,7 @@ def until_done(
             time.sleep(max(estimate / 2, _RESOLUTION_SECONDS))
 
 
-def latency(driver: Driver, url: str, count: int, *, pause_seconds: float = 0.01) -> dict[str, float]:
+def latency(driver: Driver, url: str, count: int, *, pause_seconds: float = 0.005) -> dict[str, float]:
     """Milliseconds from the return of a single enqueue, which then has committed, to its handler's start.
 
     One worker process, its queue idle. At most some 1,000 jobs: what the worker says waits in a pipe.

@@ -135,5 +135,9 @@ def chosen_systems(packages: Sequence[str] | None, *, concurrency: int | None) -
     chosen = [system for system in _SYSTEMS if packages is None or system.package in packages]
     if concurrency is None:
         return chosen
-    ours = {"worker": {"concurrency": concurrency}, "settings": f"concurrency {concurrency}"}
-    return [replace(system, **ours) if system.package == "docyard" else system for system in chosen]
+    return [
+        replace(system, worker={"concurrency": concurrency}, settings=f"concurrency {concurrency}")
+        if system.package == "docyard"
+        else system
+        for system in chosen
+    ]

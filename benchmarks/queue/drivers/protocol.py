@@ -24,11 +24,15 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
 
-def answer_command_line(*verbs: Callable[..., Awaitable[Any]]) -> None:
+def answer_command_line(*verbs: Callable[..., Awaitable[dict[str, Any] | None]]) -> None:
     """Run the verb that the command line names, in uvloop, and print what it gives."""
     known = {verb.__name__: verb for verb in verbs}
     name, url, options = sys.argv[1:]
-    answer = uvloop.run(known[name](url, **json.loads(options)))  # type: ignore[arg-type]
+
+    async def ask() -> dict[str, Any] | None:
+        return await known[name](url, **json.loads(options))
+
+    answer = uvloop.run(ask())
     if answer is not None:
         say(**answer)
 
