@@ -13,6 +13,7 @@ from docyard.cli.database import db
 from docyard.cli.ingest import ingest
 from docyard.cli.invocation import GlobalOptions
 from docyard.cli.jobs import jobs
+from docyard.cli.queues import queues
 from docyard.cli.search import search
 from docyard.cli.status import status
 from docyard.cli.up import up
@@ -55,5 +56,11 @@ def _global_options(
 
 for function in (up, ingest, search, worker, status):
     app.command()(function)
-for name, group in (("jobs", jobs), ("batches", batches), ("db", db), ("config", config)):
+for name, group in (
+    ("jobs", jobs),
+    ("queues", queues),
+    ("batches", batches),
+    ("db", db),
+    ("config", config),
+):
     app.add_typer(group, name=name)
