@@ -114,6 +114,28 @@ async def show_job(
             output.block(f"{attempt.error_class or 'error'}: {attempt.error_message}")
 
 
+@jobs.command("explain")
+@command
+async def explain_job(
+    invocation: Invocation,
+    job_id: Annotated[int, typer.Argument(metavar="ID")],
+    as_json: AsJson = False,
+) -> None:
+    """Say why a job is not running: its queue, its time, its lock key, its workers; or what became of it."""
+    from docyard_queue.explain import explain
+    from docyard_schema.connection_string import mask_password
+
+    output = invocation.output
+    async with invocation.database() as database:
+        explanation = await explain(database, job_id)
+    if as_json:
+        output.json(explanation)
+        return
+    output.line(f"Job {job_id} is {explanation.state}.")
+    for reason in explanation.reasons:
+        output.block(f"{reason.code}: {mask_password(reason.text)}")
+
+
 @jobs.command("retry")
 @command
 async def retry_jobs(

@@ -1,7 +1,7 @@
 -- name: register
 INSERT INTO docyard.procrastinate_workers
-    (last_heartbeat, host, pid, process_scope, queues, heartbeat_seconds)
-VALUES (docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(queues)s, %(heartbeat)s)
+    (last_heartbeat, host, pid, process_scope, queues, kinds, heartbeat_seconds)
+VALUES (docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(queues)s, %(kinds)s, %(heartbeat)s)
 RETURNING id;
 
 -- name: beat
@@ -19,9 +19,9 @@ SELECT EXISTS (SELECT FROM beaten) AS known, ARRAY (
 -- name: come_back
 -- Somebody took this worker for dead and removed its row; it lives, under the number it had.
 INSERT INTO docyard.procrastinate_workers
-    (id, last_heartbeat, host, pid, process_scope, queues, heartbeat_seconds)
+    (id, last_heartbeat, host, pid, process_scope, queues, kinds, heartbeat_seconds)
 OVERRIDING SYSTEM VALUE
-VALUES (%(worker)s, docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(queues)s, %(heartbeat)s)
+VALUES (%(worker)s, docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(queues)s, %(kinds)s, %(heartbeat)s)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: unregister

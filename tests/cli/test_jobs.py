@@ -122,3 +122,14 @@ def test_an_unknown_batch_is_a_failure(docyard: Docyard, on_server: str) -> None
     ended = docyard("batches", "show", uuid4())
     assert ended.code == 1
     assert "There is no batch" in ended.err
+
+
+def test_explain_says_why_a_job_is_not_running(docyard: Docyard, waiting: list[int]) -> None:
+    docyard("queues", "pause", "default", "--reason", "a deploy")
+    ended = docyard("jobs", "explain", waiting[0])
+    assert ended.code == 0
+    assert f"Job {waiting[0]} is available." in ended.out
+    assert "queue_paused: Queue default is paused: a deploy." in ended.out
+    told = docyard("jobs", "explain", waiting[0], "--json").json
+    assert [reason["code"] for reason in told["reasons"]] == ["queue_paused", "no_worker"]
+    assert docyard("jobs", "explain", 4711).code == 1
