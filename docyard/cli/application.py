@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from docyard.cli.batches import batches
+from docyard.cli.changing import cancel_jobs, redrive_jobs, retry_jobs
 from docyard.cli.command import Config, DatabaseUrl, HomeFolder, Quiet, Verbose  # noqa: TC001 - typer
 from docyard.cli.configuration import config
 from docyard.cli.database import db
@@ -56,6 +57,8 @@ def _global_options(
 
 for function in (up, ingest, search, worker, status):
     app.command()(function)
+for name, change in (("retry", retry_jobs), ("cancel", cancel_jobs), ("redrive", redrive_jobs)):
+    jobs.command(name)(change)
 for name, group in (
     ("jobs", jobs),
     ("queues", queues),

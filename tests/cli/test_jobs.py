@@ -133,3 +133,37 @@ def test_explain_says_why_a_job_is_not_running(docyard: Docyard, waiting: list[i
     told = docyard("jobs", "explain", waiting[0], "--json").json
     assert [reason["code"] for reason in told["reasons"]] == ["queue_paused", "no_worker"]
     assert docyard("jobs", "explain", 4711).code == 1
+
+
+def test_redrive_runs_dead_letters_again(docyard: Docyard, dead: int) -> None:
+    assert docyard("jobs", "redrive", "--kind", "embed", "--json").json["changed"] == []
+    assert docyard("jobs", "redrive", "--older-than", "1d", "--json").json["changed"] == []
+    ended = docyard("jobs", "redrive", "--yes")
+    assert (ended.code, ended.out) == (0, "1 job set to run.\n")
+    assert docyard("jobs", "show", dead, "--json").json["state"] == "available"
+
+
+def test_a_limit_takes_the_oldest(docyard: Docyard, waiting: list[int]) -> None:
+    ended = docyard("jobs", "cancel", "--kind", "charge", "--limit", 2, "--json")
+    assert ended.json["changed"] == waiting[:2]
+
+
+@pytest.mark.parametrize("arguments", [("--state", "completed"), ("--older-than", "soon")])
+def test_a_filter_that_means_nothing_is_wrong_use(
+    docyard: Docyard, on_server: str, arguments: tuple[str, str]
+) -> None:
+    ended = docyard("jobs", "retry", *arguments)
+    assert ended.code == 2
+    assert arguments[1] in ended.err
+
+
+@pytest.mark.parametrize(("answer", "state"), [("n\n", "available"), ("y\n", "cancelled")])
+def test_on_a_terminal_a_filter_is_asked_about(
+    waiting: list[int], docyard: Docyard, monkeypatch: pytest.MonkeyPatch, answer: str, state: str
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("docyard.cli.changing.on_terminal", lambda: True)
+    monkeypatch.setattr("typer.confirm", lambda text, **_: asked.append(text) or answer == "y\n")
+    ended = docyard("jobs", "cancel", "--kind", "charge")
+    assert (asked, ended.code) == (["Cancel 3 jobs?"], 0 if state == "cancelled" else 1)
+    assert docyard("jobs", "show", waiting[0], "--json").json["state"] == state
