@@ -149,7 +149,6 @@ async def test_a_job_that_was_claimed_while_it_was_chosen_is_asked_to_end(
 
 async def test_a_batch_that_met_a_deadlock_is_tried_again(database: Database, url: str) -> None:
     first, second = await add(database, NewJob("work"), NewJob("work"))
-    await query(database, f"ALTER DATABASE {await name_of(database)} SET deadlock_timeout = '1s'")
     lock = database.sql("SELECT FROM docyard.procrastinate_jobs WHERE id = %s FOR UPDATE")
     async with database.transaction() as connection:
         # Somebody's own SQL, the wrong way round. It waits longer, so the bulk is the one to give way.
