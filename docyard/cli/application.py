@@ -14,6 +14,7 @@ from docyard.cli.database import db
 from docyard.cli.ingest import ingest
 from docyard.cli.invocation import GlobalOptions
 from docyard.cli.jobs import jobs
+from docyard.cli.pruning import prune_jobs
 from docyard.cli.queues import queues
 from docyard.cli.search import search
 from docyard.cli.status import status
@@ -57,7 +58,12 @@ def _global_options(
 
 for function in (up, ingest, search, worker, status):
     app.command()(function)
-for name, change in (("retry", retry_jobs), ("cancel", cancel_jobs), ("redrive", redrive_jobs)):
+for name, change in (
+    ("retry", retry_jobs),
+    ("cancel", cancel_jobs),
+    ("redrive", redrive_jobs),
+    ("prune", prune_jobs),
+):
     jobs.command(name)(change)
 for name, group in (
     ("jobs", jobs),

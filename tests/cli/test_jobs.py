@@ -167,3 +167,18 @@ def test_on_a_terminal_a_filter_is_asked_about(
     ended = docyard("jobs", "cancel", "--kind", "charge")
     assert (asked, ended.code) == (["Cancel 3 jobs?"], 0 if state == "cancelled" else 1)
     assert docyard("jobs", "show", waiting[0], "--json").json["state"] == state
+
+
+def test_prune_deletes_what_ended_long_ago(docyard: Docyard, waiting: list[int]) -> None:
+    docyard("jobs", "cancel", waiting[0], waiting[1])
+    assert docyard("jobs", "prune", "--older-than", "7d").out == "0 jobs deleted: 0 completed, 0 cancelled.\n"
+    ended = docyard("jobs", "prune", "--older-than", "0s", "--state", "cancelled", "--json")
+    assert (ended.code, ended.json) == (0, {"deleted": {"cancelled": 2}})
+    assert [job["id"] for job in docyard("jobs", "list", "--json").json] == [waiting[2]]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--older-than", "7d", "--state", "running")])
+def test_prune_wants_an_age_and_a_final_state(
+    docyard: Docyard, on_server: str, arguments: tuple[str, ...]
+) -> None:
+    assert docyard("jobs", "prune", *arguments).code == 2
