@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -153,7 +154,18 @@ async def _agreed(database: Database, change: Change, selection: Selection, limi
         return True
     fitting = await count_selected(database, change, selection)
     wanted = fitting if limit is None else min(fitting, limit)
-    return not wanted or typer.confirm(f"{str(change).capitalize()} {counted(wanted, 'job')}?", err=True)
+    return not wanted or _asked(f"{str(change).capitalize()} {counted(wanted, 'job')}?")
+
+
+def _asked(question: str) -> bool:
+    # The event loop's handler would only hear of a Ctrl-C once the question is answered.
+    outer = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        return False
+    finally:
+        signal.signal(signal.SIGINT, outer)
 
 
 def on_terminal() -> bool:

@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -182,3 +186,22 @@ def test_prune_wants_an_age_and_a_final_state(
     docyard: Docyard, on_server: str, arguments: tuple[str, ...]
 ) -> None:
     assert docyard("jobs", "prune", *arguments).code == 2
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_the_question_changes_nothing(waiting: list[int], docyard: Docyard) -> None:
+    terminal, stdin = os.openpty()
+    command = [sys.executable, "-m", "docyard", "jobs", "cancel", "--kind", "charge"]
+    with subprocess.Popen(command, stdin=stdin, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        said = b""
+        while b"Cancel 3 jobs?" not in said:
+            said += os.read(process.stderr.fileno(), 1000) or pytest.fail(said.decode())
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(timeout=20) in (1, 130)
+        finally:
+            process.kill()
+    os.close(terminal)
+    os.close(stdin)
+    assert docyard("jobs", "show", waiting[0], "--json").json["state"] == "available"
