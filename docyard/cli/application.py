@@ -7,12 +7,15 @@ from typing import Annotated
 import typer
 
 from docyard.cli.batches import batches
+from docyard.cli.changing import cancel_jobs, redrive_jobs, retry_jobs
 from docyard.cli.command import Config, DatabaseUrl, HomeFolder, Quiet, Verbose  # noqa: TC001 - typer
 from docyard.cli.configuration import config
 from docyard.cli.database import db
 from docyard.cli.ingest import ingest
 from docyard.cli.invocation import GlobalOptions
 from docyard.cli.jobs import jobs
+from docyard.cli.pruning import prune_jobs
+from docyard.cli.queues import queues
 from docyard.cli.search import search
 from docyard.cli.status import status
 from docyard.cli.up import up
@@ -55,5 +58,18 @@ def _global_options(
 
 for function in (up, ingest, search, worker, status):
     app.command()(function)
-for name, group in (("jobs", jobs), ("batches", batches), ("db", db), ("config", config)):
+for name, change in (
+    ("retry", retry_jobs),
+    ("cancel", cancel_jobs),
+    ("redrive", redrive_jobs),
+    ("prune", prune_jobs),
+):
+    jobs.command(name)(change)
+for name, group in (
+    ("jobs", jobs),
+    ("queues", queues),
+    ("batches", batches),
+    ("db", db),
+    ("config", config),
+):
     app.add_typer(group, name=name)

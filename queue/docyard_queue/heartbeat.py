@@ -23,7 +23,7 @@ from docyard_schema.connection import connection_arguments, session_name
 from docyard_schema.connection_failure import unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from docyard_schema.database import Database
 
@@ -37,7 +37,8 @@ class Heartbeat:
     """The heartbeat of one worker; :meth:`start` registers it and gives its ``worker_id``.
 
     ``on_cancel`` is called, in the heartbeat's thread, with the jobs of this worker that somebody wants
-    cancelled: the fallback for a lost notification.
+    cancelled: the fallback for a lost notification. ``kinds`` are those that the worker has handlers for;
+    None does not say.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Heartbeat:
         database: Database,
         *,
         queues: Sequence[str] | None,
+        kinds: Iterable[str] | None = None,
         seconds: float,
         on_cancel: Callable[[list[int]], None],
     ) -> None:
@@ -54,6 +56,7 @@ class Heartbeat:
         self._seconds = seconds
         self._on_cancel = on_cancel
         self._queues = None if queues is None else list(queues)
+        self._kinds = None if kinds is None else sorted(kinds)
         self._state = "running"
         self._unsteady_until = 0.0
         self._ended = threading.Event()
@@ -153,6 +156,7 @@ class Heartbeat:
             # A name that the connection string gives may be that of many processes.
             "session": session_name() if self._session == session_name() else None,
             "queues": self._queues,
+            "kinds": self._kinds,
             "heartbeat": self._seconds,
         }
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _Row = TypeVar("_Row")
 
-_statements = load_statements("docyard_queue", "inspection.sql")
+statements = load_statements("docyard_queue", "inspection.sql")
 
 
 class Inspection:
@@ -44,11 +44,11 @@ class Inspection:
                 f"There is no job state {state!r}.", hint=f"Expected one of: {', '.join(JobState)}."
             )
         values = {"state": state, "kind": kind, "queue": queue, "batch": batch_id, "limit": limit}
-        return await self._rows(JobRow, _statements.list_jobs, values)
+        return await self._rows(JobRow, statements.list_jobs, values)
 
     async def job(self, job_id: int) -> JobRow:
         """One job. Raises :class:`NotFound`."""
-        rows = await self._rows(JobRow, _statements.show_job, {"id": job_id})
+        rows = await self._rows(JobRow, statements.show_job, {"id": job_id})
         if not rows:
             raise _no_job([job_id])
         return rows[0]
@@ -57,7 +57,7 @@ class Inspection:
         """A job's payload, its result and its progress; the last two are None until there are such."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
-                self._database.sql(_statements.payload_and_result), {"id": job_id}
+                self._database.sql(statements.payload_and_result), {"id": job_id}
             )
             row = await cursor.fetchone()
         if row is None:
@@ -66,7 +66,7 @@ class Inspection:
 
     async def attempts(self, job_id: int) -> list[AttemptRow]:
         """A job's attempts, the first one first."""
-        return await self._rows(AttemptRow, _statements.list_attempts, {"id": job_id})
+        return await self._rows(AttemptRow, statements.list_attempts, {"id": job_id})
 
     async def retry(self, job_ids: Sequence[int]) -> list[int]:
         """Make ended jobs wait again with all their attempts; returns those it did it to.
@@ -84,10 +84,10 @@ class Inspection:
     async def _retry(self, job_ids: Sequence[int], *, give_up_keys: bool) -> list[int]:
         values = {"ids": list(job_ids), "give_up_keys": give_up_keys}
         async with self._database.transaction() as connection:
-            cursor = await connection.execute(self._database.sql(_statements.retry), values)
+            cursor = await connection.execute(self._database.sql(statements.retry), values)
             changed = sorted(row[0] for row in await cursor.fetchall())
             for job_id in changed[:1]:
-                await connection.execute(self._database.sql(_statements.wake), {"id": job_id})
+                await connection.execute(self._database.sql(statements.wake), {"id": job_id})
         return changed
 
     async def cancel(self, job_ids: Sequence[int]) -> dict[int, bool]:
@@ -96,24 +96,24 @@ class Inspection:
         Jobs that had ended are left out. Raises :class:`NotFound` if none of them exists.
         """
         async with self._database.connection() as connection:
-            cursor = await connection.execute(self._database.sql(_statements.cancel), {"ids": list(job_ids)})
+            cursor = await connection.execute(self._database.sql(statements.cancel), {"ids": list(job_ids)})
             changed = {row[0]: row[1] for row in await cursor.fetchall()}
         await self._require_any(job_ids, list(changed))
         return changed
 
     async def queues(self) -> list[QueueStats]:
         """Counts by queue."""
-        return await self._rows(QueueStats, _statements.queue_stats, {})
+        return await self._rows(QueueStats, statements.queue_stats, {})
 
     async def workers(self) -> list[WorkerRow]:
         """Workers that have not signed off; ``state`` is running, stopping or lost."""
-        return await self._rows(WorkerRow, _statements.list_workers, {})
+        return await self._rows(WorkerRow, statements.list_workers, {})
 
     async def unfinished(self, kinds: Sequence[str], queues: Sequence[str] | None) -> int:
         """How many jobs of these kinds run, can run, or will be tried again."""
         async with self._database.connection() as connection:
             cursor = await connection.execute(
-                self._database.sql(_statements.count_unfinished),
+                self._database.sql(statements.count_unfinished),
                 {"kinds": list(kinds), "queues": None if queues is None else list(queues)},
             )
             row = await cursor.fetchone()
@@ -123,7 +123,7 @@ class Inspection:
         if changed:
             return
         for job_id in job_ids:
-            if await self._rows(JobRow, _statements.show_job, {"id": job_id}):
+            if await self._rows(JobRow, statements.show_job, {"id": job_id}):
                 return
         raise _no_job(job_ids)
 

@@ -1,7 +1,9 @@
 -- name: register
 INSERT INTO docyard.procrastinate_workers
-    (last_heartbeat, host, pid, process_scope, session_name, queues, heartbeat_seconds)
-VALUES (docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(session)s, %(queues)s, %(heartbeat)s)
+    (last_heartbeat, host, pid, process_scope, session_name, queues, kinds,
+        heartbeat_seconds)
+VALUES (docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(session)s, %(queues)s, %(kinds)s,
+    %(heartbeat)s)
 RETURNING id;
 
 -- name: beat
@@ -19,9 +21,11 @@ SELECT EXISTS (SELECT FROM beaten) AS known, ARRAY (
 -- name: come_back
 -- Somebody took this worker for dead and removed its row; it lives, under the number it had.
 INSERT INTO docyard.procrastinate_workers
-    (id, last_heartbeat, host, pid, process_scope, session_name, queues, heartbeat_seconds)
+    (id, last_heartbeat, host, pid, process_scope, session_name, queues, kinds,
+        heartbeat_seconds)
 OVERRIDING SYSTEM VALUE
-VALUES (%(worker)s, docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(session)s, %(queues)s, %(heartbeat)s)
+VALUES (%(worker)s, docyard.clock(), %(host)s, %(pid)s, %(scope)s, %(session)s, %(queues)s, %(kinds)s,
+    %(heartbeat)s)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: unregister

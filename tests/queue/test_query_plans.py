@@ -9,7 +9,9 @@ import pytest
 from support.queueing import query
 
 from docyard_queue import claim as claim_module
+from docyard_queue import prune as prune_module
 from docyard_queue import rescue as rescue_module
+from docyard_queue.states import JobState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,3 +103,57 @@ async def test_the_beat_and_the_strays_read_only_the_workers_own_jobs(database: 
     statement = rescue_module.statements.cancel_requested
     found = await explain(database, statement, {"worker": 1}, "force_generic_plan")
     assert all(node["Node Type"] != "Seq Scan" for node in found), found
+
+
+async def fill_with_history(database: Database) -> None:
+    """Jobs that ended one a minute over forty days, and some that have not."""
+    await query(
+        database,
+        "INSERT INTO docyard.procrastinate_jobs "
+        "(queue_name, task_name, status, worker_id, created_at, finished_at) "
+        "SELECT 'q' || n %% 3, 'work', (CASE n %% 100 WHEN 0 THEN 'failed' WHEN 1 THEN 'cancelled' "
+        "WHEN 2 THEN 'todo' WHEN 3 THEN 'doing' ELSE 'succeeded' END)::docyard.procrastinate_job_status, "
+        "CASE WHEN n %% 100 <> 2 THEN 1 END, now() - n * interval '1 min', "
+        "CASE WHEN n %% 100 NOT IN (2, 3) THEN now() - n * interval '1 min' END "
+        "FROM generate_series(1, 60000) AS n",
+    )
+    await query(database, "VACUUM ANALYZE docyard.procrastinate_jobs")
+
+
+@pytest.mark.parametrize("generic", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize(
+    ("state", "index"),
+    [
+        ("completed", "jobs_completed_idx"),
+        ("cancelled", "jobs_cancelled_idx"),
+        ("dead", "jobs_failed_idx"),
+    ],
+)
+async def test_prune_reads_the_oldest_jobs_of_its_state_and_stops(
+    database: Database, generic: str, state: str, index: str
+) -> None:
+    await fill_with_history(database)
+    ended, time = prune_module._ENDED[JobState(state)]
+    statement = prune_module._statements.delete_batch.replace("{ended}", ended).replace("{time}", time)
+    values = {"since": prune_module._BEGINNING, "age": 7 * 86400.0, "size": 100}
+    found = await explain(database, statement, values, generic)
+    [walk] = [node for node in found if node.get("Index Name") == index]
+    assert walk["Actual Rows"] <= 100
+    read = [
+        node
+        for node in found
+        if node.get("Relation Name") == "procrastinate_jobs"
+        and node["Node Type"] in ("Seq Scan", "Bitmap Heap Scan")
+        and node["Actual Rows"] > 100
+    ]
+    assert not read, read
+
+
+async def test_queue_stats_never_reads_what_ended_long_ago(database: Database) -> None:
+    await fill_with_history(database)
+    found = await explain(database, "SELECT * FROM docyard.queue_stats", {}, "force_custom_plan")
+    jobs = [node for node in found if node.get("Relation Name") == "procrastinate_jobs"]
+    assert len(jobs) == 4, [node["Node Type"] for node in jobs]
+    for node in jobs:
+        assert node["Node Type"] != "Seq Scan", node
+        assert node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= 1500, node

@@ -82,7 +82,11 @@ class Worker:
             loop.call_soon_threadsafe(self._attempts.cancel, job_ids)
 
         self._heartbeat = Heartbeat(
-            self.database, queues=self.options.queues, seconds=seconds, on_cancel=cancel_from_thread
+            self.database,
+            queues=self.options.queues,
+            kinds=self._kinds,
+            seconds=seconds,
+            on_cancel=cancel_from_thread,
         )
         self._recovery = Recovery(
             self._engine, self._heartbeat, self._attempts, seconds=seconds, wake=self._wake.set

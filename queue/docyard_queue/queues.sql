@@ -1,0 +1,36 @@
+-- name: list_queues
+SELECT stats.queue AS name, stats.paused, queue.paused_reason AS reason,
+    CASE WHEN stats.paused THEN queue.updated_at END AS paused_at,
+    stats.scheduled, stats.available, stats.running, stats.retryable, stats.dead, stats.completed_24h,
+    stats.oldest_available_s::double precision AS oldest_available_s
+FROM docyard.queue_stats AS stats
+LEFT JOIN docyard.queues AS queue ON queue.name = stats.queue
+ORDER BY stats.queue;
+
+-- name: pause
+-- A queue that nobody has used yet can be paused too: its first jobs will wait.
+INSERT INTO docyard.queues (name, paused, paused_reason, updated_at)
+VALUES (%(name)s, true, %(reason)s, docyard.clock())
+ON CONFLICT (name) DO UPDATE SET paused = true, paused_reason = excluded.paused_reason,
+    -- Paused since the first time, whatever the reason is by now.
+    updated_at = CASE WHEN queues.paused THEN queues.updated_at ELSE excluded.updated_at END;
+
+-- name: resume
+UPDATE docyard.queues SET paused = false, paused_reason = NULL, updated_at = docyard.clock()
+WHERE name = %(name)s AND paused
+RETURNING name;
+
+-- name: wake
+-- What a producer's insert would have said. Nothing waits: nothing is said. A full NOTIFY queue would fail the
+-- commit, and polling finds the jobs as well.
+SELECT pg_notify(channel.name, json_build_object('type', 'job_inserted', 'job_id', first.id)::text)
+FROM (
+    SELECT job.id FROM docyard.procrastinate_jobs AS job
+    WHERE job.status = 'todo' AND job.queue_name = %(name)s
+    ORDER BY job.priority DESC, job.id
+    LIMIT 1
+) AS first
+CROSS JOIN unnest(
+    ARRAY['procrastinate_any_queue_v1', 'procrastinate_queue_v1#' || %(name)s::text]
+) AS channel (name)
+WHERE pg_notification_queue_usage() <= 0.5;
