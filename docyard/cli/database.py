@@ -1,4 +1,4 @@
-"""``docyard db``: the schema's steps."""
+"""``docyard db``: the schema's steps, and who may do what in it."""
 
 from __future__ import annotations
 
@@ -124,6 +124,29 @@ async def drift(invocation: Invocation, as_json: AsJson = False) -> int:
             else f"No difference from step {step}."
         )
     return FAILED if found else DONE
+
+
+@db.command()
+@command
+async def roles(
+    invocation: Invocation,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the SQL, for psql.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the roles for producers, workers, viewers and operators; after each migration again."""
+    from docyard_schema.roles import ROLES, grant_roles
+
+    output = invocation.output
+    async with _connected(invocation) as (connection, namespace):
+        statements = await grant_roles(connection, namespace, dry_run=dry_run)
+    if as_json:
+        output.json({"roles": ROLES, "statements": statements})
+    elif dry_run:
+        for statement in statements:
+            output.line(f"{statement};")
+    else:
+        output.table(["role", "may"], [[role, rights] for role, rights in ROLES.items()])
+        output.note("Give them to a user: GRANT docyard_worker TO app;")
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg.rows import tuple_row
 
-from docyard_queue.errors import QueueError
 from docyard_queue.payload import encode_payload
 from docyard_schema.namespace import Namespace
 from docyard_schema.statements import load_statements
@@ -19,10 +18,8 @@ if TYPE_CHECKING:
 
 _ROWS_PER_STATEMENT = 1000
 _BYTES_PER_STATEMENT = 8 * 1024 * 1024
-# A unique key's holder may start or end between our INSERT and our SELECT; then we look again.
-_LOOKS = 10
 
-# A parameter of insert_job → its array in insert_jobs. Unique keys have none: they go one by one.
+# A parameter of insert_job → its array in insert_jobs.
 _ARRAYS = {
     "kind": "kinds",
     "payload": "payloads",
@@ -34,31 +31,33 @@ _ARRAYS = {
     "lock_key": "lock_keys",
     "batch_id": "batch_ids",
 }
+_KEYED_ARRAYS = _ARRAYS | {
+    "unique_key": "unique_keys",
+    "unique_scope": "unique_scopes",
+    "unique_for": "unique_fors",
+}
 
 _statements = load_statements("docyard_queue", "enqueue.sql")
 
 
 def enqueue(connection: psycopg.Connection[Any], job: NewJob, *, schema: str = "docyard") -> int:
-    """Add one job; returns its id, or that of the job which waits under the same unique key.
+    """Add one job; returns its id, or that of the job which holds its unique key.
 
     The caller owns the transaction: nothing is committed here. Raises :class:`InvalidInput` for a payload
     that is not JSON or larger than 1 MiB.
     """
-    statement, values = Namespace(schema).sql(_statements.insert_job), _values(job)
     # A cursor of our own: the connection's may make other rows, or take other placeholders.
     with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
-        for _ in range(_LOOKS):
-            row = cursor.execute(statement, values).fetchone()
-            if row is not None:
-                return int(row[0])
-    raise _restless(job)
+        return _one_id(cursor.execute(_statement(job, schema), _values(job)).fetchone())
 
 
 async def enqueue_async(
     connection: psycopg.AsyncConnection[Any], job: NewJob, *, schema: str = "docyard"
 ) -> int:
     """:func:`enqueue` on an asynchronous connection."""
-    return await _enqueue_values(connection, job, _values(job), schema)
+    async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+        await cursor.execute(_statement(job, schema), _values(job))
+        return _one_id(await cursor.fetchone())
 
 
 async def enqueue_many(
@@ -67,36 +66,50 @@ async def enqueue_many(
     """Add many jobs in few statements; returns their ids in the order given.
 
     All of them are checked before the first is sent. Several statements: on a connection in autocommit,
-    open a transaction around it. Jobs with a unique key go one by one, in the order of their keys: two
-    callers that add the same keys cannot wait for each other.
+    open a transaction around it. Jobs with a unique key go in the order of their keys: two callers that add
+    the same keys cannot wait for each other.
     """
     wanted = [(position, job, _values(job)) for position, job in enumerate(jobs)]
     ids: dict[int, int] = {}
-    statement = Namespace(schema).sql(_statements.insert_jobs)
     async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
         plain = [(position, values) for position, job, values in wanted if job.unique_key is None]
         for part in _parts(plain):
-            columns = {array: _column(name, part) for name, array in _ARRAYS.items()}
-            await cursor.execute(statement, columns)
-            made = sorted(int(row[0]) for row in await cursor.fetchall())
+            # Ids are handed out in the order of the rows; how they come back is not said.
+            made = sorted(await _insert(cursor, _statements.insert_jobs, _ARRAYS, part, schema))
             ids |= dict(zip((position for position, _ in part), made, strict=True))
-    keyed = [entry for entry in wanted if entry[1].unique_key is not None]
-    for position, job, values in sorted(keyed, key=lambda entry: entry[1].unique_key or ""):
-        ids[position] = await _enqueue_values(connection, job, values, schema)
+        keyed = [(position, values) for position, job, values in wanted if job.unique_key is not None]
+        for part in _parts(sorted(keyed, key=_by_key)):
+            found = await _insert(cursor, _statements.insert_keyed_jobs, _KEYED_ARRAYS, part, schema)
+            ids |= dict(zip((position for position, _ in part), found, strict=True))
     return [ids[position] for position in range(len(wanted))]
 
 
-async def _enqueue_values(
-    connection: psycopg.AsyncConnection[Any], job: NewJob, values: dict[str, Any], schema: str
-) -> int:
-    statement = Namespace(schema).sql(_statements.insert_job)
-    async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
-        for _ in range(_LOOKS):
-            await cursor.execute(statement, values)
-            row = await cursor.fetchone()
-            if row is not None:
-                return int(row[0])
-    raise _restless(job)
+async def _insert(
+    cursor: psycopg.AsyncCursor[Any],
+    statement: str,
+    arrays: Mapping[str, str],
+    part: Sequence[tuple[int, Mapping[str, Any]]],
+    schema: str,
+) -> list[int]:
+    columns = {array: _column(name, part) for name, array in arrays.items()}
+    await cursor.execute(Namespace(schema).sql(statement), columns)
+    return [int(row[0]) for row in await cursor.fetchall()]
+
+
+def _statement(job: NewJob, schema: str) -> bytes:
+    keyed = job.unique_key is not None
+    return Namespace(schema).sql(_statements.insert_keyed_job if keyed else _statements.insert_job)
+
+
+def _one_id(row: tuple[Any, ...] | None) -> int:
+    assert row is not None  # noqa: S101 - RETURNING of one row, or a function's value
+    return int(row[0])
+
+
+def _by_key(entry: tuple[int, Mapping[str, Any]]) -> tuple[str, bool]:
+    """The one order in which keys are taken; the second part tells the two kinds of keys apart."""
+    _, values = entry
+    return values["unique_key"], values["unique_scope"] == "waiting" and values["unique_for"] is None
 
 
 def _values(job: NewJob) -> dict[str, Any]:
@@ -111,6 +124,8 @@ def _values(job: NewJob) -> dict[str, Any]:
         "unique_key": job.unique_key,
         "lock_key": job.lock_key,
         "batch_id": job.batch_id,
+        "unique_scope": job.unique_scope,
+        "unique_for": job.unique_for,
     }
 
 
@@ -133,11 +148,3 @@ def _parts(
         size += len(row[1]["payload"])
     if part:
         yield part
-
-
-def _restless(job: NewJob) -> QueueError:
-    return QueueError(
-        f"The unique key {job.unique_key!r} changed hands {_LOOKS} times while a job was enqueued under it.",
-        hint="Try again; if it stays so, jobs under this key start and end faster than they are enqueued.",
-        operation="enqueue",
-    )

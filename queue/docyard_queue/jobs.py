@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta  # noqa: TC003
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 from uuid import UUID  # noqa: TC003
 
 from docyard_schema.errors import InvalidInput
@@ -16,6 +16,10 @@ MAXIMUM_QUEUE_BYTES = 40
 MAXIMUM_KIND_LENGTH = 128
 # An index entry has room for 2,700 bytes.
 MAXIMUM_KEY_BYTES = 1024
+# The sum of now and more could be out of a timestamp's range.
+MAXIMUM_UNIQUE_FOR = timedelta(days=3650)
+
+UniqueScope = Literal["waiting", "until_done"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +27,13 @@ class NewJob:
     """A job to enqueue: ``NewJob("charge", {"order": 7}, queue="billing")``.
 
     Higher ``priority`` runs first. ``run_at`` is aware of its time zone; None is now. ``max_attempts``
-    and ``timeout`` of None leave them to the handler. Of jobs with one ``unique_key`` only one waits at a
-    time; of jobs with one ``lock_key`` only one runs at a time, in order. Raises :class:`InvalidInput` for
-    what no job can have.
+    and ``timeout`` of None leave them to the handler. Of jobs with one ``lock_key`` only one runs at a time,
+    in order. Raises :class:`InvalidInput` for what no job can have.
+
+    Who enqueues under a ``unique_key`` that is held gets the holder's id. A job holds its key while it waits;
+    with ``unique_scope="until_done"`` until it is completed, cancelled or dead; with ``unique_for`` that long
+    from its enqueue, whatever becomes of it. The last two share their keys; the same word held while waiting
+    is another key.
     """
 
     kind: str
@@ -38,6 +46,8 @@ class NewJob:
     unique_key: str | None = None
     lock_key: str | None = None
     batch_id: UUID | None = None
+    unique_scope: UniqueScope = "waiting"
+    unique_for: timedelta | None = None
 
     def __post_init__(self) -> None:
         _require_text("kind", self.kind)
@@ -66,6 +76,29 @@ class NewJob:
             raise InvalidInput(f"max_attempts is at least 1, got {self.max_attempts}.")
         if self.timeout is not None and self.timeout.total_seconds() <= 0:
             raise InvalidInput(f"timeout is longer than zero, got {self.timeout}.")
+        _require_scope(self)
+
+
+def _require_scope(job: NewJob) -> None:
+    if job.unique_scope not in ("waiting", "until_done"):
+        raise InvalidInput(
+            f"unique_scope is 'waiting' or 'until_done', got {job.unique_scope!r}.",
+            hint="For a period give unique_for=timedelta(hours=1).",
+        )
+    if job.unique_key is None and (job.unique_scope != "waiting" or job.unique_for is not None):
+        raise InvalidInput(
+            "unique_scope and unique_for need a unique_key.", hint="Give a unique_key, or leave them out."
+        )
+    if job.unique_for is not None and job.unique_scope != "waiting":
+        raise InvalidInput(
+            "A unique key holds either until_done or for a period, not both.",
+            hint="Leave out unique_scope or unique_for.",
+        )
+    if job.unique_for is not None and not timedelta(0) < job.unique_for <= MAXIMUM_UNIQUE_FOR:
+        raise InvalidInput(
+            f"unique_for is longer than zero and at most 3,650 days, got {job.unique_for}.",
+            hint="To keep a key while its job lives give unique_scope='until_done'.",
+        )
 
 
 def _require_text(name: str, text: str) -> int:

@@ -75,3 +75,19 @@ def test_drift_finds_what_somebody_changed(docyard: Docyard, on_server: str) -> 
     ended = docyard("db", "drift", "--json")
     assert ended.code == 1
     assert any("colour" in difference for difference in ended.json["differences"])
+
+
+def test_roles_are_granted_and_a_dry_run_is_a_script(docyard: Docyard, on_server: str) -> None:
+    script = docyard("db", "roles", "--dry-run")
+    assert script.code == 0
+    # What it prints is for psql. The server is other tests' too, so the roles may be there already.
+    granted = [line for line in script.out.splitlines() if not line.startswith("CREATE ROLE")]
+    assert all(line.endswith(";") for line in granted)
+    ended = docyard("db", "roles")
+    assert (ended.code, "docyard_operator" in ended.out) == (0, True)
+    assert docyard("db", "roles", "--json").json["roles"]["docyard_viewer"]
+    with psycopg.connect(on_server) as connection:
+        for line in granted:
+            connection.execute(line.encode())
+        connection.execute("SET ROLE docyard_producer")
+        assert connection.execute("SELECT docyard.enqueue('work')").fetchone() == (1,)

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
-from docyard_schema.errors import Conflict, InvalidInput, ModelMismatch
+from docyard_schema.errors import Conflict, DatabaseError, InvalidInput, ModelMismatch
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
@@ -150,6 +150,14 @@ class ModelRepository:
                     if model is not None:
                         await self._make_partition(connection, model)
                     return model
+            except psycopg.errors.InsufficientPrivilege as error:
+                said = error.diag.message_primary
+                raise DatabaseError(
+                    f"This user may not make the table for the vectors of {identity.name}: {said}.",
+                    hint="Let the schema's owner use the model first: docyard ingest FILE --work",
+                    operation="register model",
+                    reason=said,
+                ) from error
             except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
                 if time.monotonic() > deadline:
                     raise Conflict(
