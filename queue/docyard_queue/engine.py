@@ -15,10 +15,12 @@ from docyard_queue import finish, rescue
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from datetime import timedelta
 
     from docyard_queue.jobs import Job, NewJob
     from docyard_queue.outcomes import Outcome
     from docyard_queue.rescue import Rescued
+    from docyard_queue.schedules import Fired, Schedule
     from docyard_schema.database import Connection, Database
 
 
@@ -55,6 +57,9 @@ class Engine(Protocol):
         self, worker_id: int, held: Collection[tuple[int, int]], *, grace_seconds: float
     ) -> list[int]:
         """Give back jobs claimed by this worker that never reached it: all but the ``held`` (id, lease)."""
+
+    async def fire_due(self, wanted: Sequence[Schedule]) -> tuple[list[Fired], timedelta | None]:
+        """Enqueue what is due, each moment once; returns that, and how long until there is more."""
 
 
 class PostgresEngine(Engine):
@@ -99,3 +104,10 @@ class PostgresEngine(Engine):
         self, worker_id: int, held: Collection[tuple[int, int]], *, grace_seconds: float
     ) -> list[int]:
         return await rescue.release_strays(self._database, worker_id, held, grace_seconds=grace_seconds)
+
+    @override
+    async def fire_due(self, wanted: Sequence[Schedule]) -> tuple[list[Fired], timedelta | None]:
+        # Not at the top: who has no schedules never loads croniter.
+        from docyard_queue.schedules import fire_due
+
+        return await fire_due(self._database, wanted)

@@ -17,6 +17,7 @@ from docyard_workers.process.attempts import Attempts
 from docyard_workers.process.ending import end_tasks
 from docyard_workers.process.options import WorkerOptions
 from docyard_workers.process.recovery import Recovery
+from docyard_workers.process.scheduling import Scheduling
 
 if TYPE_CHECKING:
     from docyard_queue.registry import Registry
@@ -94,7 +95,8 @@ class Worker:
             await asyncio.to_thread(self._heartbeat.stop)
             raise
         listening = listen(self.database, on_job=self._wake.set, on_cancel=lambda _: self._cancels.set())
-        background = (listening, self._recovery.run(), self._watch_cancels())
+        scheduling = Scheduling(self._engine, self.registry.schedules)
+        background = (listening, self._recovery.run(), self._watch_cancels(), scheduling.run())
         self._background = [asyncio.create_task(work) for work in background]
         _log.info(
             "worker.started",
