@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
+from docyard_queue import batch_callbacks, finish, rescue
 from docyard_queue import claim as claiming
 from docyard_queue import enqueue as enqueueing
-from docyard_queue import finish, rescue
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
     from datetime import timedelta
+    from uuid import UUID
 
     from docyard_queue.jobs import Job, NewJob
     from docyard_queue.outcomes import Outcome
@@ -60,6 +61,9 @@ class Engine(Protocol):
 
     async def fire_due(self, wanted: Sequence[Schedule]) -> tuple[list[Fired], timedelta | None]:
         """Enqueue what is due, each moment once; returns that, and how long until there is more."""
+
+    async def close_batches(self, batch_ids: Collection[UUID] | None) -> list[tuple[UUID, int]]:
+        """Enqueue the callbacks of those batches (None: of any) that have ended; returns (batch, job)."""
 
 
 class PostgresEngine(Engine):
@@ -111,3 +115,7 @@ class PostgresEngine(Engine):
         from docyard_queue.schedules import fire_due
 
         return await fire_due(self._database, wanted)
+
+    @override
+    async def close_batches(self, batch_ids: Collection[UUID] | None) -> list[tuple[UUID, int]]:
+        return await batch_callbacks.close_batches(self._database, batch_ids)
