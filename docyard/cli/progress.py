@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from docyard.batch import KindProgress
+from docyard.cli.output import harmless
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -114,7 +115,7 @@ class Bars(Display):
         for kind in sorted(kinds, key=lambda kind: (kind not in _LABELS, kind != "ingest", kind)):
             counted = kinds[kind]
             if kind not in self._tasks:
-                label = _LABELS.get(kind, kind)
+                label = _LABELS.get(kind, harmless(kind))
                 self._tasks[kind] = self._progress.add_task(label, total=counted.total, dead=0)
             self._progress.update(
                 self._tasks[kind], total=counted.total, completed=counted.ended, dead=counted.dead
@@ -198,7 +199,8 @@ def _bars() -> Progress:
             return text
 
     return Progress(
-        TextColumn("{task.description:<9}"),
+        # A kind is what a producer called it, and no markup.
+        TextColumn("{task.description:<9}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         Pace(),
