@@ -85,7 +85,7 @@ class Batch:
                 progress = await self.progress()
                 if on_progress is not None:
                     on_progress(progress)
-                if progress.state == "finished":
+                if progress.has_ended:
                     return progress
                 await asyncio.sleep(pause)
                 pause = min(pause * 1.5, 0.5)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from docyard.batch import KindProgress
+from docyard.cli.output import harmless
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -25,6 +26,7 @@ _log = structlog.get_logger("docyard.cli")
 
 _SECONDS_BETWEEN_LINES = 5.0
 _NONE = KindProgress()
+_LABELS = {"ingest": "Reading", "embed": "Embedding"}
 
 
 class Display(ABC):
@@ -61,8 +63,12 @@ class Lines(Display):
         if now - self._told < self._seconds:
             return
         self._told = now
+        self.tell(kinds, now - self._begun)
+
+    def tell(self, kinds: Mapping[str, KindProgress], seconds: float) -> None:
+        """Log a line, so long after the beginning."""
         read, embedded = kinds.get("ingest", _NONE), kinds.get("embed", _NONE)
-        rate = read.ended / (now - self._begun)
+        rate = read.ended / seconds
         _log.info(
             "ingest.progress",
             files=read.total,
@@ -75,8 +81,23 @@ class Lines(Display):
         )
 
 
+class BatchLines(Lines):
+    """Logs ``batch.progress`` every few seconds, for jobs of any kind."""
+
+    def tell(self, kinds: Mapping[str, KindProgress], seconds: float) -> None:
+        """Log a line."""
+        total = sum(kind.total for kind in kinds.values())
+        ended = sum(kind.ended for kind in kinds.values())
+        _log.info(
+            "batch.progress",
+            jobs=total,
+            ended=ended,
+            failed=sum(kind.dead for kind in kinds.values()),
+        )
+
+
 class Bars(Display):
-    """Two bars on standard error: files read, documents embedded (whose number grows with the first)."""
+    """Bars on standard error, one per kind: files read, documents embedded (whose number grows), others."""
 
     def __init__(self) -> None:
         self._progress = _bars()
@@ -91,11 +112,10 @@ class Bars(Display):
 
     def update(self, kinds: Mapping[str, KindProgress]) -> None:
         """Move the bars."""
-        for kind, label in (("ingest", "Reading"), ("embed", "Embedding")):
-            counted = kinds.get(kind, _NONE)
-            if kind == "embed" and not counted.total:
-                continue
+        for kind in sorted(kinds, key=lambda kind: (kind not in _LABELS, kind != "ingest", kind)):
+            counted = kinds[kind]
             if kind not in self._tasks:
+                label = _LABELS.get(kind, harmless(kind))
                 self._tasks[kind] = self._progress.add_task(label, total=counted.total, dead=0)
             self._progress.update(
                 self._tasks[kind], total=counted.total, completed=counted.ended, dead=counted.dead
@@ -147,11 +167,13 @@ async def log_finished(batch: Batch, seconds: float) -> None:
     )
 
 
-def choose_display(*, quiet: bool) -> Display:
-    """What fits where standard error goes."""
+def choose_display(*, quiet: bool, any_kind: bool = False) -> Display:
+    """What fits where standard error goes; ``any_kind``: not only the jobs of an ingest."""
     if quiet:
         return NoDisplay()
-    return Bars() if sys.stderr.isatty() else Lines()
+    if sys.stderr.isatty():
+        return Bars()
+    return BatchLines() if any_kind else Lines()
 
 
 def _bars() -> Progress:
@@ -177,7 +199,8 @@ def _bars() -> Progress:
             return text
 
     return Progress(
-        TextColumn("{task.description:<9}"),
+        # A kind is what a producer called it, and no markup.
+        TextColumn("{task.description:<9}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         Pace(),

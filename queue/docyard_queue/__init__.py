@@ -5,7 +5,15 @@ Stands on :mod:`docyard_schema` and knows nothing of documents.
 
 from docyard_queue.attempt import Attempt
 from docyard_queue.backoff import Backoff
-from docyard_queue.batches import BatchProgress, batch_progress, create_batch
+from docyard_queue.batches import (
+    BatchProgress,
+    batch_progress,
+    cancel_batch,
+    create_batch,
+    list_batches,
+    pause_batch,
+    resume_batch,
+)
 from docyard_queue.engine import Engine, PostgresEngine
 from docyard_queue.enqueue import enqueue, enqueue_async, enqueue_many
 from docyard_queue.errors import JobTimeout, LeaseLost, PermanentError, QueueError, RateLimited, UnknownKind
@@ -42,8 +50,12 @@ __all__ = [
     "UnknownKind",
     "WorkerRow",
     "batch_progress",
+    "cancel_batch",
     "create_batch",
     "enqueue",
     "enqueue_async",
     "enqueue_many",
+    "list_batches",
+    "pause_batch",
+    "resume_batch",
 ]

@@ -24,6 +24,8 @@ WHERE job.id = ANY (ARRAY (
         AND waiting.task_name = ANY (%(kinds)s::text[])
         AND (%(queues)s::text[] IS NULL OR waiting.queue_name = ANY (%(queues)s::text[]))
         AND waiting.queue_name <> ALL (ARRAY (SELECT name FROM docyard.queues WHERE paused))
+        AND (waiting.batch_id IS NULL
+            OR waiting.batch_id <> ALL (ARRAY (SELECT id FROM docyard.batches WHERE paused)))
         AND (waiting.lock IS NULL OR NOT EXISTS (
             SELECT FROM docyard.procrastinate_jobs AS other
             WHERE other.lock = waiting.lock AND (

@@ -9,16 +9,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
+from docyard_queue import batch_callbacks, finish, rescue
 from docyard_queue import claim as claiming
 from docyard_queue import enqueue as enqueueing
-from docyard_queue import finish, rescue
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
+    from datetime import timedelta
+    from uuid import UUID
 
     from docyard_queue.jobs import Job, NewJob
     from docyard_queue.outcomes import Outcome
     from docyard_queue.rescue import Rescued
+    from docyard_queue.schedules import Fired, Schedule
     from docyard_schema.database import Connection, Database
 
 
@@ -55,6 +58,12 @@ class Engine(Protocol):
         self, worker_id: int, held: Collection[tuple[int, int]], *, grace_seconds: float
     ) -> list[int]:
         """Give back jobs claimed by this worker that never reached it: all but the ``held`` (id, lease)."""
+
+    async def fire_due(self, wanted: Sequence[Schedule]) -> tuple[list[Fired], timedelta | None]:
+        """Enqueue what is due, each moment once; returns that, and how long until there is more."""
+
+    async def close_batches(self, batch_ids: Collection[UUID] | None) -> list[tuple[UUID, int]]:
+        """Enqueue the callbacks of those batches (None: of any) that have ended; returns (batch, job)."""
 
 
 class PostgresEngine(Engine):
@@ -99,3 +108,14 @@ class PostgresEngine(Engine):
         self, worker_id: int, held: Collection[tuple[int, int]], *, grace_seconds: float
     ) -> list[int]:
         return await rescue.release_strays(self._database, worker_id, held, grace_seconds=grace_seconds)
+
+    @override
+    async def fire_due(self, wanted: Sequence[Schedule]) -> tuple[list[Fired], timedelta | None]:
+        # Not at the top: who has no schedules never loads croniter.
+        from docyard_queue.schedules import fire_due
+
+        return await fire_due(self._database, wanted)
+
+    @override
+    async def close_batches(self, batch_ids: Collection[UUID] | None) -> list[tuple[UUID, int]]:
+        return await batch_callbacks.close_batches(self._database, batch_ids)

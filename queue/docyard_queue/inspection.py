@@ -86,6 +86,8 @@ class Inspection:
         async with self._database.transaction() as connection:
             cursor = await connection.execute(self._database.sql(statements.retry), values)
             changed = sorted(row[0] for row in await cursor.fetchall())
+            if changed:
+                await connection.execute(self._database.sql(statements.revive_batches), {"ids": changed})
             for job_id in changed[:1]:
                 await connection.execute(self._database.sql(statements.wake), {"id": job_id})
         return changed

@@ -47,6 +47,13 @@ SET status = 'todo', attempts = 0, abort_requested = false, worker_id = NULL, fi
 FROM placed WHERE job.id = placed.id
 RETURNING job.id;
 
+-- name: revive_batches
+-- A job of a cancelled batch that a person wants to run: what is left of the batch may run again.
+UPDATE docyard.batches SET cancelled_at = NULL
+WHERE cancelled_at IS NOT NULL AND id IN (
+    SELECT job.batch_id FROM docyard.procrastinate_jobs AS job WHERE job.id = ANY (%(ids)s::bigint[])
+);
+
 -- name: wake
 -- An UPDATE says nothing to listeners; a job that is to run now should not wait for the next poll.
 SELECT pg_notify('procrastinate_any_queue_v1',
@@ -81,4 +88,5 @@ WHERE task_name = ANY (%(kinds)s::text[])
     AND (%(queues)s::text[] IS NULL OR queue_name = ANY (%(queues)s::text[]))
     AND (status = 'doing' OR status = 'todo'
         AND (lease > 0 OR scheduled_at IS NULL OR scheduled_at <= docyard.clock())
-        AND queue_name <> ALL (ARRAY (SELECT name FROM docyard.queues WHERE paused)));
+        AND queue_name <> ALL (ARRAY (SELECT name FROM docyard.queues WHERE paused))
+        AND (batch_id IS NULL OR batch_id <> ALL (ARRAY (SELECT id FROM docyard.batches WHERE paused))));

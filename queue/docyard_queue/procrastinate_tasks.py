@@ -13,29 +13,64 @@ from typing import TYPE_CHECKING, Any
 from procrastinate.retry import RetryStrategy
 
 from docyard_queue.backoff import Backoff
+from docyard_queue.jobs import DEFAULT_QUEUE
+from docyard_queue.schedules import Schedule
 from docyard_schema.errors import ConfigError
 
 if TYPE_CHECKING:
     import procrastinate
+    from procrastinate.periodic import PeriodicTask
     from procrastinate.tasks import Task
 
     from docyard_queue.registry import Registry
 
 # What procrastinate calls "retry for ever" ends here: a job that failed this often needs a person.
 _FOREVER = 1000
+# procrastinate makes up for a moment that was missed no longer ago.
+_LOOK_BACK = timedelta(minutes=10)
 
 
 def take_over(app: procrastinate.App, registry: Registry) -> Registry:
     """Register every task of ``app``: same name, queue and aliases, as many runs as its retry strategy gives.
 
     procrastinate's ``max_attempts`` counts retries, so 3 of them are 4 attempts here. Its waits are kept as
-    they are, without jitter. Raises :class:`ConfigError` for what has no equal: ``pass_context`` and retry
-    strategies of one's own.
+    they are, without jitter. Its periodic tasks become schedules that go on where its workers stopped. Raises
+    :class:`ConfigError` for what has no equal: ``pass_context``, retry strategies of one's own, and periodic
+    tasks that are put off.
     """
     for name, task in app.tasks.items():
         if name == task.name and not name.startswith("builtin:"):
             _register(task, registry)
+    for periodic in app.periodic_registry.periodic_tasks.values():
+        # Its own maintenance is ours.
+        if not periodic.task.name.startswith("builtin:"):
+            registry.add_schedule(_schedule(periodic))
     return registry
+
+
+def _schedule(periodic: PeriodicTask[Any, Any, Any]) -> Schedule:
+    task = periodic.task
+    # Any: a TypedDict of which our lower bound of procrastinate may know fewer keys.
+    options: dict[str, Any] = {**periodic.configure_kwargs}
+    if options.get("schedule_at") or options.get("schedule_in"):
+        raise ConfigError(
+            f"The periodic task {task.name!r} is put off with schedule_at or schedule_in.",
+            hint="Write the time into its cron expression.",
+        )
+    payload = {key: value for key, value in (options.get("task_kwargs") or {}).items() if key != "timestamp"}
+    return Schedule(
+        name=task.name,
+        periodic_id=periodic.periodic_id,
+        kind=task.name,
+        cron=periodic.cron,
+        queue=options.get("queue") or task.queue or DEFAULT_QUEUE,
+        payload=payload,
+        priority=options.get("priority") or task.priority or 0,
+        lock_key=options.get("lock") or task.lock,
+        unique_key=options.get("queueing_lock") or task.queueing_lock,
+        look_back=_LOOK_BACK,
+        moment_key="timestamp",
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

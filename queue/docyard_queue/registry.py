@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
@@ -16,10 +17,11 @@ from docyard_queue.jobs import DEFAULT_QUEUE, NewJob
 from docyard_schema.errors import ConfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from datetime import timedelta
+    from collections.abc import Iterator, Sequence
 
     import procrastinate
+
+    from docyard_queue.schedules import Missed, Schedule
 
 
 Handler = Callable[..., Awaitable[Any] | Any]
@@ -58,6 +60,7 @@ class Registry:
     """
 
     _handlers: dict[str, HandlerSpec] = field(default_factory=dict)
+    _schedules: dict[tuple[str, str], Schedule] = field(default_factory=dict)
 
     def handler(
         self,
@@ -103,6 +106,64 @@ class Registry:
 
         return register
 
+    def schedule(
+        self,
+        name: str,
+        *,
+        cron: str,
+        queue: str | None = None,
+        payload: Mapping[str, Any] | None = None,
+        timezone: str = "UTC",
+        missed: Missed = "once",
+        look_back: timedelta = timedelta(days=7),
+        priority: int = 0,
+        unique_key: str | None = None,
+        lock_key: str | None = None,
+    ) -> Callable[[_Decorated], _Decorated]:
+        """Enqueue a job for the function below whenever ``cron`` says so, once over all workers.
+
+        A function that is a handler already is run as that kind, with its policy; any other becomes the
+        handler of the kind ``name``. A handler may have several schedules. Its payload is ``payload`` with
+        ``fire_time``, the moment in ISO 8601. ``queue`` of None is the handler's. The other arguments and
+        what is refused: see :class:`~docyard_queue.schedules.Schedule`.
+        """
+
+        def register(function: _Decorated) -> _Decorated:
+            from docyard_queue.schedules import Schedule
+
+            spec = next((spec for spec in self if spec.run is function), None)
+            wanted = Schedule(
+                name=name,
+                cron=cron,
+                kind=name if spec is None else spec.kind,
+                queue=queue or (DEFAULT_QUEUE if spec is None else spec.queue),
+                payload=dict(payload or {}),
+                timezone=timezone,
+                missed=missed,
+                look_back=look_back,
+                priority=priority,
+                unique_key=unique_key,
+                lock_key=lock_key,
+            )
+            self.add_schedule(wanted)
+            if spec is None:
+                self.handler(name, queue=wanted.queue)(function)
+            return function
+
+        return register
+
+    def add_schedule(self, schedule: Schedule) -> None:
+        """Take a schedule in. Raises :class:`ConfigError` when there is one of its name."""
+        key = (schedule.name, schedule.periodic_id)
+        if key in self._schedules:
+            raise ConfigError(f"Two schedules are named {schedule.name!r}.", hint="Give one another name.")
+        self._schedules[key] = schedule
+
+    @property
+    def schedules(self) -> Sequence[Schedule]:
+        """The schedules, in the order of their registration."""
+        return [*self._schedules.values()]
+
     @classmethod
     def from_procrastinate(cls, app: procrastinate.App) -> Registry:
         """A registry with the tasks of a procrastinate ``App``, run as they are, without its worker."""
@@ -119,10 +180,12 @@ class Registry:
         return NewJob(kind, payload or {}, **({"queue": spec.queue} | options))
 
     def include(self, other: Registry) -> Registry:
-        """Take another registry's handlers into this one; a kind in both is an error. Returns itself."""
+        """Take in another registry's handlers and schedules; what is in both is an error. Returns itself."""
         both = self._handlers.keys() & other._handlers.keys()
         if both:
             raise ConfigError(f"Both registries have handlers for: {', '.join(sorted(both))}.")
+        for schedule in other.schedules:
+            self.add_schedule(schedule)
         self._handlers |= other._handlers
         return self
 

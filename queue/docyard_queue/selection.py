@@ -137,6 +137,7 @@ async def _apply(
     cursor = await connection.execute(database.sql(statement), {"ids": job_ids, "give_up_keys": give_up_keys})
     changed = sorted(row[0] for row in await cursor.fetchall())
     if change is Change.RETRY and changed:
+        await connection.execute(database.sql(known.revive_batches), {"ids": changed})
         await connection.execute(database.sql(known.wake), {"id": changed[0]})
     return changed
 

@@ -49,6 +49,7 @@ class _Running:
 
 class Attempts:
     """Runs attempts side by side, at most ``concurrency``; ``wake`` is called when a slot is free again.
+    ``ended`` is told of every job whose outcome was written.
 
     ``completed`` counts jobs that succeeded, ``failed`` those that became dead letters.
     """
@@ -61,12 +62,14 @@ class Attempts:
         *,
         concurrency: int,
         wake: Callable[[], None],
+        ended: Callable[[Job], None],
     ) -> None:
         self.completed = self.failed = 0
         self._database = database
         self._registry = registry
         self._concurrency = concurrency
         self._wake = wake
+        self._ended = ended
         self._in_handlers = 0
         self._finisher = Finisher(engine, self._completions_written)
         self._threads = Threads(wake)
@@ -154,6 +157,7 @@ class Attempts:
         try:
             if not await self._settle(attempt, outcome):
                 raise LeaseLost(job.id, job.lease)
+            self._ended(job)
         except LeaseLost:
             _log.warning("job.lease_lost", job_id=job.id, kind=job.kind, lease=job.lease)
         finally:
@@ -181,10 +185,11 @@ class Attempts:
     def _completions_written(self, batch: Sequence[tuple[Job, Written]]) -> None:
         for job, written in batch:
             del self._running[job.id, job.lease]
-            if written == "written":
-                self.completed += 1
-            elif written == "lost":
+            if written == "lost":
                 _log.warning("job.lease_lost", job_id=job.id, kind=job.kind, lease=job.lease)
+                continue
+            self.completed += written == "written"
+            self._ended(job)
         self._wake()
 
     async def _settle(self, attempt: Attempt, outcome: Outcome | str | None) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from docyard_queue.outage import DATABASE_ERRORS, brief
+from docyard_workers.process.batch_ends import close
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +22,7 @@ _log = structlog.get_logger("docyard.worker")
 
 
 class Recovery:
-    """Rescues the jobs of workers that are gone, and gives back those that never reached this one."""
+    """Rescues jobs of workers that are gone, gives back those that never reached this one, ends batches."""
 
     def __init__(
         self,
@@ -51,6 +52,9 @@ class Recovery:
             await self.release_strays(grace_seconds=max(1.0, self._seconds))
         except DATABASE_ERRORS as error:
             _log.warning("rescue.failed", error=brief(error))
+            return
+        # Of workers that died between the end of a batch's last job and its callback.
+        await close(self._engine, None)
 
     async def release_strays(self, *, grace_seconds: float) -> None:
         """Give back jobs that were claimed so long ago for this worker and did not reach it."""

@@ -14,9 +14,11 @@ from docyard_queue.inspection import Inspection
 from docyard_queue.listener import listen
 from docyard_queue.outage import DATABASE_ERRORS, brief
 from docyard_workers.process.attempts import Attempts
+from docyard_workers.process.batch_ends import BatchEnds
 from docyard_workers.process.ending import end_tasks
 from docyard_workers.process.options import WorkerOptions
 from docyard_workers.process.recovery import Recovery
+from docyard_workers.process.scheduling import Scheduling
 
 if TYPE_CHECKING:
     from docyard_queue.registry import Registry
@@ -59,8 +61,14 @@ class Worker:
         self._cancels = asyncio.Event()
         self._stopping = False
         self._background: list[asyncio.Task[None]] = []
+        self._batch_ends = BatchEnds(self._engine)
         self._attempts = Attempts(
-            database, registry, self._engine, concurrency=self.options.concurrency, wake=self._wake.set
+            database,
+            registry,
+            self._engine,
+            concurrency=self.options.concurrency,
+            wake=self._wake.set,
+            ended=self._batch_ends.job_ended,
         )
         self._heartbeat: Heartbeat
         self._recovery: Recovery
@@ -98,7 +106,14 @@ class Worker:
             await asyncio.to_thread(self._heartbeat.stop)
             raise
         listening = listen(self.database, on_job=self._wake.set, on_cancel=lambda _: self._cancels.set())
-        background = (listening, self._recovery.run(), self._watch_cancels())
+        scheduling = Scheduling(self._engine, self.registry.schedules)
+        background = (
+            listening,
+            self._recovery.run(),
+            self._watch_cancels(),
+            scheduling.run(),
+            self._batch_ends.run(),
+        )
         self._background = [asyncio.create_task(work) for work in background]
         _log.info(
             "worker.started",
@@ -149,6 +164,8 @@ class Worker:
             await self._sleep(min(_DRAIN_SECONDS, self.options.poll_seconds))
 
     async def _is_drained(self) -> bool:
+        # A callback may be left to run.
+        await self._batch_ends.look()
         try:
             return not await Inspection(self.database).unfinished(list(self._kinds), self.options.queues)
         except DATABASE_ERRORS as error:
@@ -192,6 +209,7 @@ class Worker:
         try:
             async with asyncio.timeout(2):
                 await self._recovery.release_strays(grace_seconds=0)
+                await self._batch_ends.look()
         except _UNSETTLED as error:
             _log.warning("rescue.failed", error=brief(error))
 
