@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+from uuid import UUID  # noqa: TC003 - a row's field
 
 from psycopg.rows import class_row
 
@@ -59,6 +60,8 @@ class _Facts:
     error_message: str | None
     paused: bool
     paused_reason: str | None
+    batch_id: UUID | None
+    batch_paused: bool
     ahead: int
     holder: int | None
     holder_runs: bool
@@ -134,6 +137,11 @@ def _of_queue(facts: _Facts) -> Iterator[Reason]:
         yield Reason(
             code="queue_paused",
             text=f"Queue {facts.queue} is paused{because}. Go on with: docyard queues resume {facts.queue}",
+        )
+    if facts.batch_paused:
+        yield Reason(
+            code="batch_paused",
+            text=f"Its batch is paused. Go on with: docyard batches resume {facts.batch_id}",
         )
 
 

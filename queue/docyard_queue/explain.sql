@@ -5,7 +5,8 @@ SELECT job.id, docyard.job_state(job.status, job.attempts, job.scheduled_at) AS 
     job.task_name AS kind, job.queue_name AS queue, job.scheduled_at AS run_at,
     job.attempts, job.max_attempts, job.lease > 0 AS began, job.abort_requested AS cancelling, job.lock AS lock_key,
     job.started_at, job.finished_at, job.error_code, job.error_message,
-    coalesce(queue.paused, false) AS paused, queue.paused_reason,
+    coalesce(queue.paused, false) AS paused, queue.paused_reason, job.batch_id,
+    coalesce(batch.paused, false) AS batch_paused,
     ahead.jobs AS ahead, ahead.first_id AS holder, ahead.running AS holder_runs, ahead.worker_id AS holder_worker,
     job.worker_id, coalesce((
         SELECT worker.last_heartbeat
@@ -15,6 +16,7 @@ SELECT job.id, docyard.job_state(job.status, job.attempts, job.scheduled_at) AS 
     alive.workers, alive.serving, alive.able
 FROM docyard.procrastinate_jobs AS job
 LEFT JOIN docyard.queues AS queue ON queue.name = job.queue_name
+LEFT JOIN docyard.batches AS batch ON batch.id = job.batch_id
 CROSS JOIN LATERAL (
     SELECT count(*) AS jobs,
         (array_agg(other.id ORDER BY other.status = 'doing' DESC, other.priority DESC, other.id))[1] AS first_id,

@@ -10,6 +10,7 @@ from support.queueing import add, claim, claim_one, query
 from support.working import running
 
 from docyard_queue import Cancel, Inspection, NewJob, PostgresEngine, Registry, Snooze
+from docyard_queue.batches import create_batch, pause_batch
 from docyard_queue.explain import explain
 from docyard_queue.outcomes import Failure
 from docyard_queue.queues import pause
@@ -57,6 +58,16 @@ async def test_a_paused_queue_is_named_with_its_reason(database: Database) -> No
     [reason] = (await explain(database, job_id)).reasons
     assert reason.code == "queue_paused"
     assert "billing is paused: the bank is closed" in reason.text
+
+
+async def test_a_paused_batch_is_named_with_the_way_on(database: Database) -> None:
+    await a_worker(database)
+    batch_id = await create_batch(database, "nightly")
+    [job_id] = await add(database, NewJob("work", {}, batch_id=batch_id))
+    await pause_batch(database, batch_id)
+    [reason] = (await explain(database, job_id)).reasons
+    assert reason.code == "batch_paused"
+    assert f"docyard batches resume {batch_id}" in reason.text
 
 
 async def test_a_scheduled_job_says_until_when(database: Database) -> None:
