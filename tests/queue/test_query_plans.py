@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from support.queueing import query
 
+from docyard_queue import batches as batches_module
 from docyard_queue import claim as claim_module
 from docyard_queue import prune as prune_module
 from docyard_queue import rescue as rescue_module
@@ -157,3 +158,22 @@ async def test_queue_stats_never_reads_what_ended_long_ago(database: Database) -
     for node in jobs:
         assert node["Node Type"] != "Seq Scan", node
         assert node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= 1500, node
+
+
+@pytest.mark.parametrize("generic", ["force_custom_plan", "force_generic_plan"])
+async def test_whether_a_batch_has_ended_is_asked_of_an_index(database: Database, generic: str) -> None:
+    await fill(database)
+    await query(
+        database,
+        "WITH made AS (INSERT INTO docyard.batches (id, callback) "
+        "SELECT gen_random_uuid(), '{}' FROM generate_series(1, 100) RETURNING id) "
+        "UPDATE docyard.procrastinate_jobs SET batch_id = (SELECT id FROM made LIMIT 1) WHERE id %% 3 = 0",
+    )
+    await query(database, "ANALYZE docyard.procrastinate_jobs, docyard.batches")
+    [batch] = await query(database, "SELECT id FROM docyard.batches LIMIT 1")
+    for ids in ([batch["id"]], None):
+        found = await explain(database, batches_module._statements.close_one, {"ids": ids}, generic)
+        read = [node for node in found if node.get("Relation Name") == "procrastinate_jobs"]
+        assert read
+        assert all(node["Node Type"] in ("Index Scan", "Index Only Scan") for node in read), read
+        assert all(node["Actual Rows"] <= 1 for node in read), read

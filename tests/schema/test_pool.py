@@ -110,7 +110,7 @@ async def test_connections_that_the_server_ended_are_never_handed_out(url: str) 
         await database.pool.wait()
         with psycopg.connect(url, autocommit=True) as administrator:
             ended = administrator.execute(
-                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity "
+                "SELECT count(pg_terminate_backend(pid, 5000)) FROM pg_stat_activity "
                 "WHERE datname = current_database() AND pid <> pg_backend_pid()"
             ).fetchone()
         assert ended == (4,)
