@@ -29,10 +29,18 @@ ROLES = {
 _PRODUCER, _WORKER, _VIEWER, _OPERATOR = (sql.Identifier(role) for role in ROLES)
 _EVERYBODY = sql.SQL(", ").join([sql.SQL("PUBLIC"), *(sql.Identifier(role) for role in ROLES)])
 
-# What a retry or a cancel reads and writes of a job (docyard_queue/inspection.sql).
+# What retry, cancel and explain read and write of a job (docyard_queue: inspection, selection, explain): all
+# of it but what the job is about, its payload, result and progress.
 _OPERATED = (
-    "GRANT SELECT (id, status, queueing_lock), UPDATE (status, attempts, abort_requested, worker_id, "
-    "finished_at, scheduled_at, error_code, error_message, queueing_lock) ON {jobs} TO {operator}"
+    "GRANT SELECT (id, task_name, queue_name, priority, status, lock, queueing_lock, scheduled_at, attempts, "
+    "max_attempts, lease, worker_id, abort_requested, batch_id, created_at, started_at, finished_at, "
+    "error_code, error_message), UPDATE (status, attempts, abort_requested, worker_id, finished_at, "
+    "scheduled_at, error_code, error_message, queueing_lock) ON {jobs} TO {operator}"
+)
+# Pausing, resuming and cancelling a batch; its callback is a payload too.
+_OPERATED_BATCHES = (
+    "GRANT SELECT (id, label, paused, cancelled_at, finished_at, created_at), UPDATE (paused, cancelled_at) "
+    "ON {batches} TO {operator}"
 )
 
 _statements = load_statements("docyard_schema", "roles.sql")
@@ -109,6 +117,8 @@ async def _grants(connection: psycopg.AsyncConnection[Any], namespace: Namespace
         ("GRANT SELECT ON TABLE {those}, {ledger} TO {viewer}, {operator}", all_of("view")),
         ("GRANT EXECUTE ON FUNCTION {those} TO {viewer}, {operator}", all_of("viewed")),
         (_OPERATED, sql.SQL("")),
+        (_OPERATED_BATCHES, sql.SQL("")),
+        ("GRANT SELECT ON TABLE {workers} TO {operator}", sql.SQL("")),
         ("GRANT SELECT, INSERT, UPDATE ON TABLE {queues} TO {operator}", sql.SQL("")),
         ("GRANT {rows} ON TABLE {those} TO {worker}", all_of("table")),
         ("REVOKE INSERT, UPDATE, DELETE ON TABLE {ledger} FROM {worker}", sql.SQL("")),
@@ -123,6 +133,8 @@ async def _grants(connection: psycopg.AsyncConnection[Any], namespace: Namespace
         "schema": schema, "ledger": ledger, "everybody": _EVERYBODY, "producer": _PRODUCER, "worker": _WORKER,
         "viewer": _VIEWER, "operator": _OPERATOR, "queues": sql.Identifier(namespace.schema, "queues"),
         "jobs": sql.Identifier(namespace.schema, "procrastinate_jobs"),
+        "batches": sql.Identifier(namespace.schema, "batches"),
+        "workers": sql.Identifier(namespace.schema, "procrastinate_workers"),
     }  # fmt: skip
     return [sql.SQL(line).format(those=those, **names) for line, those in lines]
 

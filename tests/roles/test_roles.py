@@ -13,6 +13,8 @@ from psycopg.conninfo import make_conninfo
 from roles.conftest import grant
 
 from docyard_queue import Inspection
+from docyard_queue.explain import explain
+from docyard_queue.selection import Change, Selection, change_selected
 from docyard_schema import Database, DatabaseError, DatabaseSettings, SchemaMismatch
 from docyard_schema.migrations import find_drift, rollback
 from docyard_schema.roles import ROLES
@@ -206,6 +208,9 @@ async def test_an_operator_retries_cancels_and_pauses(as_member: Callable[[str],
                 "ON CONFLICT (name) DO UPDATE SET paused = true"
             )
         assert [queue.paused for queue in await operating.queues()] == [True]
+        assert {reason.code for reason in (await explain(database, job.id)).reasons} >= {"queue_paused"}
+        assert await change_selected(database, Change.CANCEL, Selection(kind=job.kind)) == [job.id]
+        assert await change_selected(database, Change.RETRY, Selection(state="cancelled")) == [job.id]
         with pytest.raises(errors.InsufficientPrivilege):
             await operating.payload_and_result(job.id)
 
