@@ -40,19 +40,21 @@ FROM (
         FROM docyard.procrastinate_jobs AS job
         WHERE job.status = 'todo'
         GROUP BY 1, 2
+        -- Every branch names its columns: else a dump writes names of Postgres's own, and the restored view
+        -- would look like drift.
         UNION ALL
         -- Whoever claims writes its number down; the index of running jobs holds those that have one.
-        SELECT job.queue_name, 'running', count(*), NULL
+        SELECT job.queue_name AS queue, 'running' AS state, count(*) AS jobs, NULL::timestamptz AS since
         FROM docyard.procrastinate_jobs AS job
         WHERE job.status = 'doing' AND job.worker_id IS NOT NULL
         GROUP BY 1
         UNION ALL
-        SELECT job.queue_name, 'dead', count(*), NULL
+        SELECT job.queue_name AS queue, 'dead' AS state, count(*) AS jobs, NULL::timestamptz AS since
         FROM docyard.procrastinate_jobs AS job
         WHERE job.status = 'failed'
         GROUP BY 1
         UNION ALL
-        SELECT job.queue_name, 'completed', count(*), NULL
+        SELECT job.queue_name AS queue, 'completed' AS state, count(*) AS jobs, NULL::timestamptz AS since
         FROM docyard.procrastinate_jobs AS job
         WHERE job.status = 'succeeded' AND job.finished_at > docyard.clock() - interval '24 hours'
         GROUP BY 1
