@@ -135,6 +135,7 @@ def test_nothing_records_where_a_package_was_downloaded_from() -> None:
     tracked = _tracked()
     assert [path for path in tracked if path.name in locks] == []
     # Addresses of package indexes, by the shape of their paths, and the options that name one.
+    # Addresses of package indexes, by the shape of their paths, and the options that name one.
     hosts = re.compile(r"https?://[^\s\"']+/(simple|packages)/|--(extra-)?index[-]url|--find[-]links")
     here = Path(__file__).resolve()
     texts = {".py", ".toml", ".txt", ".md", ".cfg", ".ini", ".yml", ".yaml", ".sh", ""}
