@@ -19,6 +19,7 @@ import structlog
 
 from docyard_queue.outage import brief
 from docyard_queue.rescue import process_scope, statements
+from docyard_schema.answers import PatientSyncConnection
 from docyard_schema.connection import connection_arguments, session_name
 from docyard_schema.connection_failure import unavailable
 
@@ -142,7 +143,10 @@ class Heartbeat:
             limit = f"-c statement_timeout={max(1000, round(self._seconds * 1000))}"
             # Of two values the server takes the later one.
             arguments["options"] = f"{arguments.get('options', '')} {limit}".strip()
-        return psycopg.Connection.connect(**arguments)
+        connection = PatientSyncConnection.connect(**arguments)
+        # After the server's own limit, where that can be heard, and before three beats are missed.
+        connection.answer_seconds = max(1.0, self._seconds) + 1
+        return connection
 
     @property
     def _session(self) -> str:

@@ -11,6 +11,7 @@ import psycopg
 import structlog
 
 from docyard_queue.outage import brief
+from docyard_schema.answers import answering_within
 from docyard_schema.errors import DatabaseUnavailable
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ _log = structlog.get_logger("docyard.queue")
 
 CHANNEL = "procrastinate_any_queue_v1"
 
+# Silence is what an idle database and a dead connection have in common: after so much of it we ask.
+QUIET_SECONDS = 30.0
+_ANSWER_SECONDS = 10.0
+
 
 async def listen(database: Database, *, on_job: Callable[[], None], on_cancel: Callable[[int], None]) -> None:
     """Call ``on_job`` when jobs came in and ``on_cancel`` with the id of a job to stop; until cancelled.
@@ -30,7 +35,8 @@ async def listen(database: Database, *, on_job: Callable[[], None], on_cancel: C
     to look, no more.
 
     A lost connection is opened again, with jitter, and ``on_job`` is called once then: what was said in
-    between was not heard. Behind a transaction pooler without a direct URL it says so and returns.
+    between was not heard. One that stays silent is asked for an answer from time to time. Behind a
+    transaction pooler without a direct URL it says so and returns.
     """
     settings = database.settings
     if settings.pooler == "transaction" and settings.direct_database_url is None:
@@ -41,8 +47,12 @@ async def listen(database: Database, *, on_job: Callable[[], None], on_cancel: C
             async with database.dedicated() as connection:
                 await connection.execute(f"LISTEN {CHANNEL}".encode())
                 on_job()
-                async for notification in connection.notifies():
-                    _tell(notification.payload, on_job, on_cancel)
+                while True:
+                    with answering_within(connection, None):
+                        async for notification in connection.notifies(timeout=QUIET_SECONDS):
+                            _tell(notification.payload, on_job, on_cancel)
+                    with answering_within(connection, _ANSWER_SECONDS):
+                        await connection.execute("SELECT 1")
         except (psycopg.Error, DatabaseUnavailable, OSError) as error:
             _log.warning("listener.lost", error=brief(error))
             await asyncio.sleep(random.uniform(0.1, 1))  # noqa: S311 - jitter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ async def rescue(database: Database, worker_id: int, *, scope: str, silent: bool
     heartbeats of silence, unless ``silent`` is False: for an asker that was itself cut off a moment ago
     others' silence says nothing.
     """
+    await end_abandoned(database)
     async with database.connection() as connection:
         dead: list[int] = []
         if scope:
@@ -64,6 +66,25 @@ async def rescue(database: Database, worker_id: int, *, scope: str, silent: bool
             rescued += await _rescue(database, connection, values)
         await connection.execute(database.sql(statements.forget_gone), values)
     return rescued
+
+
+async def end_abandoned(database: Database) -> None:
+    """End this process's own sessions whose connections fell silent and were given up.
+
+    The server was not told, and one of them may hold the row of a job. Unlike a lost worker's, they are
+    known one by one.
+    """
+    if not database.abandoned:
+        return
+    given_up, now = [*database.abandoned], time.monotonic()
+    values = {
+        "pids": [pid for pid, _ in given_up],
+        "seconds_ago": [now - when for _, when in given_up],
+    }
+    async with database.connection() as connection:
+        await connection.execute(database.sql(statements.end_abandoned), values)
+    # Only now: without an answer they are asked for again. Others may have come since.
+    del database.abandoned[: len(given_up)]
 
 
 async def cancel_requested(database: Database, worker_id: int) -> list[int]:

@@ -114,6 +114,17 @@ WHERE (worker.id = ANY (%(dead)s::bigint[]) OR %(silent)s AND worker.last_heartb
         SELECT FROM docyard.procrastinate_jobs AS job WHERE job.worker_id = worker.id AND job.status = 'doing'
     );
 
+-- name: end_abandoned
+-- Sessions of this process whose connections fell silent and were closed at our end. Nobody told the server, so
+-- one that stood in a commit block holds its job's row, for hours. A pid may be another's by now: only one that
+-- is older than the connection's end counts.
+SELECT pg_terminate_backend(activity.pid, 1000)
+FROM unnest(%(pids)s::integer[], %(seconds_ago)s::double precision[]) AS given_up (pid, seconds_ago)
+JOIN pg_stat_activity AS activity
+    ON activity.pid = given_up.pid AND activity.datname = current_database()
+    AND activity.application_name = current_setting('application_name')
+    AND activity.backend_start < clock_timestamp() - make_interval(secs => given_up.seconds_ago);
+
 -- name: forget_gone
 -- Rows of workers that are gone and hold nothing any more.
 DELETE FROM docyard.procrastinate_workers AS worker

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
 
 import psycopg
@@ -11,6 +11,7 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import tuple_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
+from docyard_schema.answers import PatientConnection, answering_within
 from docyard_schema.connection import connection_arguments, require_version
 from docyard_schema.connection_failure import unavailable
 from docyard_schema.connection_string import describe
@@ -25,9 +26,13 @@ from docyard_schema.settings import DatabaseSettings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
+    from docyard_schema.answers import Abandoned
+
 __all__ = ["Backend", "Connection", "Database"]
 
 Backend: TypeAlias = Literal["embedded", "server"]
+
+_AS_IT_IS = nullcontext()
 
 
 class Database:
@@ -52,6 +57,8 @@ class Database:
         self.namespace = namespace
         self.settings = settings
         self.url = url
+        # Sessions whose connections fell silent and were given up here; at the server they may live on.
+        self.abandoned: list[Abandoned] = []
         self._server = server
         self._owns_pool = owns_pool
         self._backend: Backend = "server" if server is None else "embedded"
@@ -75,9 +82,10 @@ class Database:
             url = server.conninfo
         try:
             arguments = connection_arguments(url, settings)
-            pool = make_pool(arguments, settings)
+            abandoned: list[Abandoned] = []
+            pool = make_pool(arguments, settings, abandoned)
             # One plain connection first: a pool would hide why it cannot connect behind its own time limit.
-            async with _connected(url, arguments) as connection:
+            async with _connected(url, arguments, settings) as connection:
                 require_version(connection.info.server_version)
                 vectors = await find_vectors(connection)
             await pool.open()
@@ -86,7 +94,9 @@ class Database:
                 await asyncio.to_thread(server.release)
             raise
         namespace = Namespace(settings.database_schema, vectors or "public")
-        return cls(pool, namespace, settings, url=url, server=server)
+        database = cls(pool, namespace, settings, url=url, server=server)
+        database.abandoned = abandoned
+        return database
 
     @classmethod
     async def from_pool(cls, pool: Pool, *, settings: DatabaseSettings | None = None) -> Self:
@@ -162,7 +172,7 @@ class Database:
         try:
             # A connection of a pool commits or rolls back at the end of its block, and stays open.
             async with connection:
-                with _reading_tuples(connection):
+                with self._limited(connection), _reading_tuples(connection):
                     yield connection
         finally:
             await self.pool.putconn(connection)
@@ -211,7 +221,7 @@ class Database:
             )
         url = self.url if direct is None else direct.get_secret_value()
         options = connection_arguments(url, self.settings, direct=not pooled) | arguments
-        async with _connected(url, options) as connection:
+        async with _connected(url, options, self.settings) as connection:
             yield connection
 
     async def health_check(self) -> Health:
@@ -237,6 +247,13 @@ class Database:
     def __repr__(self) -> str:
         return f"<Database {self.describe()}, schema {self.namespace.schema}>"
 
+    def _limited(self, connection: Connection) -> AbstractContextManager[None]:
+        if self._owns_pool:
+            # The pool saw to it when it opened the connection.
+            return _AS_IT_IS
+        seconds = self.settings.pool_answer_seconds or None
+        return answering_within(connection, seconds, abandoned=self.abandoned)
+
     async def _find_vectors(self, connection: Connection) -> None:
         self.namespace = Namespace(self.namespace.schema, await find_vectors(connection) or "public")
 
@@ -248,11 +265,14 @@ class Database:
 
 
 @asynccontextmanager
-async def _connected(url: str, arguments: dict[str, Any]) -> AsyncIterator[Connection]:
+async def _connected(
+    url: str, arguments: dict[str, Any], settings: DatabaseSettings
+) -> AsyncIterator[Connection]:
     try:
-        connection = await psycopg.AsyncConnection.connect(**arguments)
+        connection = await PatientConnection.connect(**arguments)
     except psycopg.OperationalError as error:
         raise unavailable(error, url) from error
+    connection.answer_seconds = settings.pool_answer_seconds or None
     async with connection:
         yield connection
 

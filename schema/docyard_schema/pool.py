@@ -10,28 +10,45 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from psycopg_pool import AsyncConnectionPool
 
+from docyard_schema.answers import PatientConnection, answering_within
 from docyard_schema.connection_failure import unavailable
 from docyard_schema.errors import ConfigError, DatabaseError, PoolExhausted
 
 if TYPE_CHECKING:
+    from docyard_schema.answers import Abandoned
     from docyard_schema.settings import DatabaseSettings
 
 Connection: TypeAlias = psycopg.AsyncConnection[Any]
 Pool: TypeAlias = AsyncConnectionPool[Connection]
 
+# A check is a round trip without work: a caller shall not wait long for a connection that is dead.
+_CHECK_SECONDS = 5.0
+
 # Arguments of psycopg's connect that libpq does not know.
 _NOT_LIBPQS = {"autocommit", "prepare_threshold", "context", "row_factory", "cursor_factory"}
 
 
-def make_pool(arguments: dict[str, Any], settings: DatabaseSettings) -> Pool:
-    """A pool that is not open yet. Raises :class:`ConfigError` when its sizes contradict each other."""
+def make_pool(
+    arguments: dict[str, Any], settings: DatabaseSettings, abandoned: list[Abandoned] | None = None
+) -> Pool:
+    """A pool that is not open yet. Sessions that it gave up are written down in ``abandoned``.
+
+    Raises :class:`ConfigError` when its sizes contradict each other."""
     if settings.pool_min_size > settings.pool_max_size:
         raise ConfigError(
             f"pool_min_size ({settings.pool_min_size}) is above pool_max_size ({settings.pool_max_size}).",
             hint="Raise DOCYARD_POOL_MAX_SIZE or lower DOCYARD_POOL_MIN_SIZE.",
         )
+
+    async def limit(connection: Connection) -> None:
+        assert isinstance(connection, PatientConnection)  # noqa: S101 - the pool's own class
+        connection.answer_seconds = settings.pool_answer_seconds or None
+        connection.abandoned = abandoned
+
     return AsyncConnectionPool(
+        connection_class=PatientConnection,
         kwargs=arguments,
+        configure=limit,
         min_size=settings.pool_min_size,
         max_size=settings.pool_max_size,
         timeout=settings.pool_acquire_seconds,
@@ -53,7 +70,8 @@ async def check_connection(connection: Connection) -> None:
     readable = select.poll()
     readable.register(connection.pgconn.socket, select.POLLIN | select.POLLHUP | select.POLLERR)
     if readable.poll(0):
-        await AsyncConnectionPool.check_connection(connection)
+        with answering_within(connection, _CHECK_SECONDS):
+            await AsyncConnectionPool.check_connection(connection)
 
 
 async def connection_string(pool: Pool) -> str:

@@ -51,6 +51,12 @@ class DatabaseSettings(BaseSettings):
     pool_statement_seconds: float = Field(
         60, ge=0, description="Time limit in seconds of one statement, kept by the server; 0 is none."
     )
+    pool_answer_seconds: float = Field(
+        75,
+        ge=0,
+        description="Longest silence in seconds of a server that owes an answer; the client closes the "
+        "connection then. 0 is none. Keep it above pool_statement_seconds, and raise both together.",
+    )
     tls_mode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None = Field(
         None, description="libpq's sslmode. None: what the URL says, else libpq's own default."
     )

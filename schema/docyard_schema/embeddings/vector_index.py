@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from psycopg import sql
 
+from docyard_schema.answers import answering_within
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
@@ -50,20 +51,23 @@ async def build_index(database: Database, model: EmbeddingModel) -> None:
             return
         # CREATE INDEX CONCURRENTLY has no place in a transaction and may take long.
         await connection.execute("SET statement_timeout = 0")
-        await connection.execute(
-            sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(sql.Identifier(namespace.schema, index))
-        )
-        await connection.execute(
-            sql.SQL(
-                "CREATE INDEX CONCURRENTLY {index} ON {table} "
-                "USING hnsw ((embedding::{vectors}.halfvec({dimension})) {vectors}.halfvec_cosine_ops)"
-            ).format(
-                index=sql.Identifier(index),
-                table=sql.Identifier(namespace.schema, model.partition),
-                vectors=sql.Identifier(namespace.vectors),
-                dimension=sql.Literal(model.dimension),
+        with answering_within(connection, None):
+            await connection.execute(
+                sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(
+                    sql.Identifier(namespace.schema, index)
+                )
             )
-        )
+            await connection.execute(
+                sql.SQL(
+                    "CREATE INDEX CONCURRENTLY {index} ON {table} "
+                    "USING hnsw ((embedding::{vectors}.halfvec({dimension})) {vectors}.halfvec_cosine_ops)"
+                ).format(
+                    index=sql.Identifier(index),
+                    table=sql.Identifier(namespace.schema, model.partition),
+                    vectors=sql.Identifier(namespace.vectors),
+                    dimension=sql.Literal(model.dimension),
+                )
+            )
 
 
 @asynccontextmanager

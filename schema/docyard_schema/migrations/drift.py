@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 
+from docyard_schema.answers import answering_within
 from docyard_schema.errors import MigrationError
 from docyard_schema.identifiers import new_id
 from docyard_schema.migrations.ledger import right_to_migrate
@@ -39,16 +40,17 @@ async def find_drift(connection: psycopg.AsyncConnection[Any], namespace: Namesp
     """
     fresh = Namespace(f"docyard_drift_{new_id().hex[-12:]}", namespace.vectors)
     try:
-        async with connection.transaction(force_rollback=True):
-            actual = await snapshot(connection, namespace.schema)
-            await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(fresh.schema)))
-            await connection.execute("SET LOCAL statement_timeout = 0")
-            for step in load_steps()[:to]:
-                await connection.execute(
-                    sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(fresh.schema))
-                )
-                await connection.execute(fresh.sql(step.up))
-            expected = await snapshot(connection, fresh.schema)
+        with answering_within(connection, None):
+            async with connection.transaction(force_rollback=True):
+                actual = await snapshot(connection, namespace.schema)
+                await connection.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(fresh.schema)))
+                await connection.execute("SET LOCAL statement_timeout = 0")
+                for step in load_steps()[:to]:
+                    await connection.execute(
+                        sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(fresh.schema))
+                    )
+                    await connection.execute(fresh.sql(step.up))
+                expected = await snapshot(connection, fresh.schema)
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(
             f'The user "{connection.info.user}" may not make a schema to compare with: '

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
+from docyard_schema.answers import answering_within
 from docyard_schema.errors import MigrationError
 
 if TYPE_CHECKING:
@@ -25,6 +26,15 @@ async def one_migrator(
     Raises :class:`MigrationError` when another holds it longer than ``timeout_seconds``. The session's own
     limits are put aside inside, for a role may have defaults far shorter than a step's wait.
     """
+    with answering_within(connection, None):
+        async with _locked(connection, namespace, timeout_seconds):
+            yield
+
+
+@asynccontextmanager
+async def _locked(
+    connection: psycopg.AsyncConnection[Any], namespace: Namespace, timeout_seconds: float
+) -> AsyncIterator[None]:
     key = zlib.crc32(f"docyard migrations of {namespace.schema}".encode())
     await _prepare(connection, timeout_seconds)
     try:

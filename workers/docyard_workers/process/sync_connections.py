@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from psycopg_pool import ConnectionPool
 
+from docyard_schema.answers import PatientSyncConnection
 from docyard_schema.connection import connection_arguments
 
 if TYPE_CHECKING:
@@ -39,10 +40,17 @@ class SyncConnections:
             if self._pool is not None:
                 self._pool.close()
 
+    def _limit(self, connection: psycopg.Connection[Any]) -> None:
+        assert isinstance(connection, PatientSyncConnection)  # noqa: S101 - the pool's own class
+        connection.answer_seconds = self._database.settings.pool_answer_seconds or None
+        connection.abandoned = self._database.abandoned
+
     def _open(self) -> ConnectionPool[psycopg.Connection[Any]]:
         with self._opening:
             if self._pool is None:
                 self._pool = ConnectionPool(
+                    connection_class=PatientSyncConnection,
+                    configure=self._limit,
                     kwargs=connection_arguments(self._database.url, self._database.settings),
                     min_size=0,
                     max_size=self._size,
