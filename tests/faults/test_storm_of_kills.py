@@ -1,0 +1,38 @@
+"""Line 1, at its worst: a worker process is killed every half second, and nothing is lost or doubled."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+from support.eventually import eventually
+from support.queueing import query
+from support.storm import LONG, charged, exactly_once, is_over, prepare, storm
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from docyard_schema import Database
+
+pytestmark = [pytest.mark.slow, pytest.mark.fault(1)]
+
+CHARGES, LEAST_KILLS = (1000, 20) if LONG else (200, 4)
+
+
+async def test_every_effect_is_there_exactly_once_after_a_storm_of_sigkills(
+    database: Database, url: str, tmp_path: Path
+) -> None:
+    await prepare(database, CHARGES)
+    with storm(url, tmp_path) as raging:
+        await eventually(lambda: charged(database), seconds=60, what="the first effect")
+        while await charged(database) < CHARGES * 0.95:
+            await asyncio.sleep(0.5)
+            raging.kill_one()
+        await eventually(lambda: is_over(database), seconds=120, what="what the storm left to end")
+        assert raging.stop() == [0, 0, 0]
+    await exactly_once(database, CHARGES)
+    crashed = await query(database, "SELECT 1 FROM docyard.attempts WHERE outcome = 'crashed'")
+    assert crashed, "it was killed in the middle of its work"
+    assert raging.kills >= LEAST_KILLS
+    assert await query(database, "SELECT 1 FROM docyard.workers") == []
