@@ -21,12 +21,13 @@ ORDER BY newest.created_at DESC, newest.id DESC;
 UPDATE docyard.batches SET paused = %(paused)s WHERE id = %(id)s RETURNING id;
 
 -- name: wake
--- Nobody is told of jobs that may be claimed again; they should not wait for the next poll.
+-- Nobody is told of jobs that may be claimed again; they should not wait for the next poll. A full NOTIFY queue would
+-- fail the commit, and polling finds the jobs as well.
 SELECT pg_notify('procrastinate_any_queue_v1',
     json_build_object('type', 'job_inserted', 'job_id', min(job.id))::text)
 FROM docyard.procrastinate_jobs AS job
 WHERE job.batch_id = %(id)s AND job.status = 'todo'
-HAVING min(job.id) IS NOT NULL;
+HAVING min(job.id) IS NOT NULL AND pg_notification_queue_usage() <= 0.5;
 
 -- name: begin_cancel
 -- A batch that has ended has nothing to cancel and stays as it is.

@@ -55,9 +55,11 @@ WHERE cancelled_at IS NOT NULL AND id IN (
 );
 
 -- name: wake
--- An UPDATE says nothing to listeners; a job that is to run now should not wait for the next poll.
+-- An UPDATE says nothing to listeners; a job that is to run now should not wait for the next poll. A full NOTIFY
+-- queue would fail the commit, and polling finds the job as well.
 SELECT pg_notify('procrastinate_any_queue_v1',
-    json_build_object('type', 'job_inserted', 'job_id', %(id)s::bigint)::text);
+    json_build_object('type', 'job_inserted', 'job_id', %(id)s::bigint)::text)
+WHERE pg_notification_queue_usage() <= 0.5;
 
 -- name: cancel
 -- Waiting jobs end here; running ones are asked to end, and their workers told by a notification.

@@ -43,7 +43,7 @@ async def test_workers_survive_and_no_effect_and_no_cron_tick_is_lost_or_comes_t
     chance = random.Random(4)
     async with await Database.connect(scratch.url()) as database:
         await prepare(database, CHARGES)
-        with storm(scratch.url(), tmp_path, workers=2) as raging:
+        with storm(scratch.url(), tmp_path, workers=2, heartbeat_seconds=2) as raging:
             await eventually(lambda: charged(database), seconds=60, what="the first effect")
             for _ in range(RESTARTS):
                 await asyncio.sleep(chance.uniform(0.3, 1.2))

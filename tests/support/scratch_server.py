@@ -24,7 +24,8 @@ PASSWORD = "p@ss/word %1: of 'postgres'"
 class ScratchServer:
     """Runs the embedded wheel's own programs, as an unprivileged user when we are root."""
 
-    def __init__(self, major: int = 18) -> None:
+    def __init__(self, major: int = 18, **settings: object) -> None:
+        self._settings = settings
         self.folder = Path(tempfile.mkdtemp(prefix="test-docyard-scratch-", dir="/tmp"))
         self.folder.chmod(0o755)
         self._data = self.folder / "data"
@@ -62,7 +63,7 @@ class ScratchServer:
             "shared_buffers": "16MB",
             "max_connections": 40,
             "jit": "off",
-        }
+        } | self._settings
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         self._process = self._run("postgres", "-D", self._data, *options)
         deadline = time.monotonic() + 30
