@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
-import subprocess
-import sys
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from support import storm_app
+from support.app_process import AppProcess
 from support.queueing import add, query
 
 from docyard_queue import NewJob
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from docyard_schema import Database
 
@@ -32,53 +30,40 @@ class Storm:
         self.kills = 0
         self._url = url
         self._folder = folder
-        self._options = json.dumps(
-            {"heartbeat_seconds": 0.3, "concurrency": 4, "poll_seconds": 0.5} | options
-        )
-        self._started = 0
+        self._options = {"heartbeat_seconds": 0.3, "concurrency": 4, "poll_seconds": 0.5} | options
         self._chance = random.Random(1)
-        self.processes = [self._start() for _ in range(workers)]
+        self._started: list[AppProcess] = []
+        self._running = [self._start() for _ in range(workers)]
 
     def kill_one(self) -> None:
         """SIGKILL to any of them, and another in its place at once."""
-        place = self._chance.randrange(len(self.processes))
-        self.processes[place].kill()
-        self.processes[place].wait(timeout=20)
-        self.processes[place] = self._start()
+        place = self._chance.randrange(len(self._running))
+        self._running[place].kill()
+        self._running[place] = self._start()
         self.kills += 1
 
     @property
-    def logs(self) -> list[str]:
-        """What each process has said, the killed ones among them."""
-        return [(self._folder / f"storm {number}.log").read_text() for number in range(self._started)]
+    def logs(self) -> str:
+        """What all have said, the killed ones too."""
+        return "\n".join(process.log for process in self._started)
 
     @property
-    def ended(self) -> list[int]:
-        """Exit codes of processes that nobody killed."""
-        return [code for process in self.processes if (code := process.poll()) is not None]
+    def all_live(self) -> bool:
+        """Whether none ended that nobody killed."""
+        return not any(process.ended() for process in self._running)
 
     def stop(self) -> list[int]:
         """SIGTERM to all, and their exit codes."""
-        for process in self.processes:
-            process.terminate()
-        return [process.wait(timeout=40) for process in self.processes]
+        return [process.stop() for process in self._running]
 
     def close(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait(timeout=20)
+        for process in self._running:
+            process.kill()
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        path = self._folder / f"storm {self._started}.log"
-        self._started += 1
-        tests = str(Path(storm_app.__file__).parents[1])
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([tests, os.environ.get("PYTHONPATH", "")])}
-        with path.open("wb") as output:
-            return subprocess.Popen(
-                [sys.executable, str(storm_app.__file__), self._url, self._options],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
-            )  # fmt: skip
+    def _start(self) -> AppProcess:
+        log = self._folder / f"storm {len(self._started)}.log"
+        self._started.append(AppProcess(storm_app, self._url, log, self._options))
+        return self._started[-1]
 
 
 @contextmanager
