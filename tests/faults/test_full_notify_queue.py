@@ -99,13 +99,18 @@ async def test_enqueueing_never_fails_for_it(database: Database, scratch: Scratc
     assert await states(database) == ["available"] * 104
 
 
-async def test_workers_find_run_and_finish_jobs_by_polling_alone(database: Database) -> None:
+async def test_workers_find_run_and_finish_jobs_by_polling_alone(
+    database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
     registry, seen = counting()
-    async with running(database, registry, poll_seconds=0.3) as worker:
+    queues = ["default"]
+    async with running(database, registry, queues=queues, poll_seconds=0.3) as worker:
         await add(database, NewJob("work"), NewJob("work", {"fails": True}), NewJob("commit"))
-        await eventually(lambda: worker.completed == 4)
-    assert len(seen) == 4, "one of them failed once"
-    assert await states(database) == ["completed"] * 4
+        await add(database, NewJob("work", lock_key="l"), NewJob("work", lock_key="l", queue="other"))
+        await eventually(lambda: worker.completed == 5)
+    assert len(seen) == 5, "one of them failed once"
+    assert sorted(await states(database)) == ["available"] + ["completed"] * 5
+    assert "lock.missed" not in capsys.readouterr().out
 
 
 async def test_a_running_job_is_cancelled_by_the_heartbeat(database: Database) -> None:
