@@ -106,17 +106,14 @@ async def test_a_lock_that_frees_wakes_the_worker_that_serves_the_next_job(datab
 
 
 @pytest.mark.fault(24)
-async def test_a_worker_that_stops_wakes_the_others_for_what_its_lock_kept_waiting(
-    database: Database,
-) -> None:
+async def test_a_stopping_worker_wakes_the_others_for_what_its_lock_kept_waiting(database: Database) -> None:
     registry, order, _ = recording()
     first, second = await add(database, *[NewJob("work", {"seconds": 0.5}, lock_key="l")] * 2)
-    async with running(database, registry, poll_seconds=60):
-        async with running(database, registry, poll_seconds=60) as stopping:
-            await eventually(lambda: order == [first])
-            # Whichever of the two has the job.
+    async with running(database, registry, poll_seconds=60) as stopping:
+        await eventually(lambda: order == [first])
+        async with running(database, registry, poll_seconds=60):
             stopping.stop()
-        await eventually(lambda: order == [first, second])
+            await eventually(lambda: order == [first, second])
 
 
 class Slow(PostgresEngine):
