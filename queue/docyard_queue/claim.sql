@@ -186,13 +186,15 @@ WITH RECURSIVE rule AS MATERIALIZED (
     WHERE key.place < %(keys)s
 ), party AS MATERIALIZED (
     SELECT key.name, coalesce(running.jobs, 0) AS running,
-        least(room.slots, ceil(room.slots / (SELECT count(*) + 1.0 FROM key)) + 1,
+        -- Each could fill all slots. Of very many each gives its share, or this would read thousands.
+        least(CASE WHEN room.slots * crowd.keys <= 2000 THEN room.slots ELSE ceil(room.slots / crowd.keys) + 1 END,
             rule.key_concurrency - coalesce(running.jobs, 0))::bigint AS most,
         coalesce(docyard.budget_left(budget.balance, budget.balanced_at, rule.key_rate, rule.key_rate_seconds),
             rule.key_rate) AS rate_left
     FROM key
     CROSS JOIN rule
     CROSS JOIN room
+    CROSS JOIN (SELECT count(*)::double precision AS keys FROM key) AS crowd
     LEFT JOIN running ON running.key = key.name
     LEFT JOIN docyard.budgets AS budget
         ON budget.name = docyard.limit_name(%(queue)s, key.name) AND budget.unit = 'weight'

@@ -44,10 +44,7 @@ async def limited_queues(database: Database, queues: Sequence[str] | None) -> li
         cursor = await connection.execute(
             database.sql(_limits.limited_queues), {"queues": None if queues is None else list(queues)}
         )
-        found = await cursor.fetchall()
-        for queue in [queue for queue, known in found if not known]:
-            await connection.execute(database.sql(_limits.know_queue), {"queue": queue})
-    return [queue for queue, _ in found]
+        return [queue for (queue,) in await cursor.fetchall()]
 
 
 async def claim_limited(
@@ -93,8 +90,7 @@ async def next_due(database: Database, queues: Sequence[str] | None) -> float | 
 
 async def _claim(database: Database, values: dict[str, Any]) -> LimitedClaim:
     async with database.transaction() as connection:
-        cursor = await connection.execute(database.sql(_limits.lock_queue), values)
-        rule = await cursor.fetchone()
+        rule = await _lock(database, connection, values)
         if rule is None:
             return LimitedClaim(jobs=[], busy=True)
         cursor = await connection.execute(database.sql(statements.choose), values)
@@ -105,6 +101,19 @@ async def _claim(database: Database, values: dict[str, Any]) -> LimitedClaim:
         jobs = jobs_of(await cursor.fetchall())
         await _spend(database, connection, values["queue"], rule, jobs)
     return LimitedClaim(jobs=jobs, again_in=again_in, last_key=last_key or "")
+
+
+async def _lock(database: Database, connection: Connection, values: dict[str, Any]) -> tuple[Any, ...] | None:
+    """The rates of the queue, whose row is now locked; None when another claimer has it, or it is paused."""
+    for _ in range(2):
+        cursor = await connection.execute(database.sql(_limits.lock_queue), values)
+        rule: tuple[Any, ...] | None = await cursor.fetchone()
+        if rule is not None:
+            return rule
+        cursor = await connection.execute(database.sql(_limits.know_queue), values)
+        if not cursor.rowcount:
+            break
+    return None
 
 
 async def _spend(

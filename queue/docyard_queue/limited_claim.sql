@@ -28,7 +28,7 @@ WITH RECURSIVE partitioned (queue) AS (
         )
     )
 )
-SELECT governed.queue, queue.name IS NOT NULL AS known
+SELECT governed.queue
 FROM governed
 LEFT JOIN docyard.queues AS queue ON queue.name = governed.queue
 WHERE queue.paused IS NOT TRUE
@@ -40,7 +40,7 @@ WHERE queue.paused IS NOT TRUE
 ORDER BY governed.queue;
 
 -- name: know_queue
--- The row that claimers of this queue lock one after the other.
+-- The row that claimers lock one after the other; a queue with partitions and no settings has none yet.
 INSERT INTO docyard.queues (name) VALUES (%(queue)s) ON CONFLICT (name) DO NOTHING;
 
 -- name: lock_queue
