@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from docyard_schema.database import Database
 
-_OVERTAKEN = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
+OVERTAKEN = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
 
 _PRIORITY = 4
 
-_statements = load_statements("docyard_queue", "claim.sql")
+statements = load_statements("docyard_queue", "claim.sql")
 
 
 async def claim(
@@ -46,7 +46,7 @@ async def claim(
     }
     try:
         return await _claim(database, values)
-    except _OVERTAKEN:
+    except OVERTAKEN:
         # A more urgent job with a lock key of this batch arrived and began in between. Alone, each job
         # meets the other under its own snapshot; what cannot be had now is left for the next round.
         taken: list[Job] = []
@@ -64,9 +64,13 @@ async def claim(
 
 async def _claim(database: Database, values: dict[str, Any]) -> list[Job]:
     async with database.connection() as connection:
-        cursor = await connection.execute(database.sql(_statements.claim), values)
+        cursor = await connection.execute(database.sql(statements.claim), values)
         rows = await cursor.fetchall()
-    # UPDATE … RETURNING has no order of its own.
+    return jobs_of(rows)
+
+
+def jobs_of(rows: list[tuple[Any, ...]]) -> list[Job]:
+    """The jobs of a claim's rows, most urgent first: UPDATE … RETURNING has no order of its own."""
     rows.sort(key=lambda row: (-row[_PRIORITY], row[0]))
     return [_job(*row) for row in rows]
 
@@ -74,11 +78,12 @@ async def _claim(database: Database, values: dict[str, Any]) -> list[Job]:
 def _job(
     id: int, kind: str, queue: str, payload: str, priority: int, attempt: int, max_attempts: int, lease: int,
     lock_key: str | None, batch_id: UUID | None, timeout_seconds: float | None,
-    created_at: datetime, started_at: datetime,
+    created_at: datetime, started_at: datetime, partition_key: str | None = None, weight: float | None = None,
 ) -> Job:  # fmt: skip
     # By hand: psycopg's class_row makes a dictionary of every row, which shows at 40,000 jobs a second.
     return Job(
         id=id, kind=kind, queue=queue, payload=json.loads(payload), priority=priority, attempt=attempt,
         max_attempts=max_attempts, lease=lease, lock_key=lock_key, batch_id=batch_id,
         timeout_seconds=timeout_seconds, created_at=created_at, started_at=started_at,
+        partition_key=partition_key, weight=weight or 1.0, limited=weight is not None,
     )  # fmt: skip

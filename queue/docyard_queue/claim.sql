@@ -1,49 +1,296 @@
+-- fragment: can_run
+-- A kind that this worker does not know is left for one that does (a rolling deploy).
+waiting.task_name = ANY (%(kinds)s::text[])
+AND (waiting.batch_id IS NULL OR waiting.batch_id <> ALL (ARRAY (SELECT id FROM docyard.batches WHERE paused)))
+-- "lock IS NULL OR" stands first, so that jobs without a key never ask.
+AND (waiting.lock IS NULL OR NOT EXISTS (
+    SELECT FROM docyard.procrastinate_jobs AS other
+    WHERE other.lock = waiting.lock AND (
+        other.status = 'doing'
+        OR other.status = 'todo'
+            AND (other.priority > waiting.priority
+                OR other.priority = waiting.priority AND other.id < waiting.id)
+            -- One that began keeps its place while it waits to go on (a snooze gives the attempt back,
+            -- never the lease); a future one that never ran has none.
+            AND (other.scheduled_at IS NULL OR other.scheduled_at <= docyard.clock() OR other.lease > 0)
+    )
+))
+
+-- fragment: begun
+-- What a claim writes. A procrastinate producer names no limit: the handler's is written down, for whoever
+-- rescues the job.
+status = 'doing',
+attempts = job.attempts + 1,
+lease = job.lease + 1,
+worker_id = %(worker)s,
+started_at = docyard.clock(),
+finished_at = NULL,
+max_attempts = coalesce(job.max_attempts, (
+    SELECT known.max_attempts
+    FROM unnest(%(kinds)s::text[], %(limits)s::integer[]) AS known (kind, max_attempts)
+    WHERE known.kind = job.task_name
+))
+
+-- fragment: claimed
+-- The payload as text: psycopg would guess its encoding before it reads it.
+job.id, job.task_name AS kind, job.queue_name AS queue, job.args::text AS payload, job.priority,
+    job.attempts AS attempt, job.max_attempts, job.lease, job.lock AS lock_key, job.batch_id,
+    job.timeout_seconds, job.created_at, job.started_at
+
 -- name: claim
--- Takes up to %(slots)s runnable jobs, most urgent first, counts their attempt and bumps their lease.
--- The ids come as an array: joined as a row set the planner reads and sorts the whole backlog instead of
--- walking the (priority, id) index until it has enough. "lock IS NULL OR" stands first for the same reason.
+-- Takes up to %(slots)s runnable jobs of queues without limits, most urgent first, counts their attempt and bumps
+-- their lease. However many jobs wait that cannot run (paused, limited, of the future), none of them is read: what
+-- waits is found queue by queue, and what waited for its time also priority by priority, each by a range of an index
+-- that is known to begin with what can run.
+--
+-- Of several such sources the one with the most urgent head goes first, and gives nothing that is less urgent than
+-- the head of another ("high" and "low"); that comes in a second turn. So of two claims at once the later one finds
+-- other jobs instead of waiting for the same.
 UPDATE docyard.procrastinate_jobs AS job
-SET status = 'doing',
-    attempts = job.attempts + 1,
-    lease = job.lease + 1,
-    worker_id = %(worker)s,
-    started_at = docyard.clock(),
-    finished_at = NULL,
-    -- A procrastinate producer names no limit: the handler's is written down, for whoever rescues the job.
-    max_attempts = coalesce(job.max_attempts, (
-        SELECT known.max_attempts
-        FROM unnest(%(kinds)s::text[], %(limits)s::integer[]) AS known (kind, max_attempts)
-        WHERE known.kind = job.task_name
-    ))
+SET {begun}, counted = NULL
+-- The ids come as an array: joined as a row set the planner reads and sorts the whole backlog.
 WHERE job.id = ANY (ARRAY (
-    SELECT waiting.id
-    FROM docyard.procrastinate_jobs AS waiting
-    WHERE waiting.status = 'todo'
-        AND (waiting.scheduled_at IS NULL OR waiting.scheduled_at <= docyard.clock())
-        -- A kind that this worker does not know is left for one that does (a rolling deploy).
-        AND waiting.task_name = ANY (%(kinds)s::text[])
-        AND (%(queues)s::text[] IS NULL OR waiting.queue_name = ANY (%(queues)s::text[]))
-        AND waiting.queue_name <> ALL (ARRAY (SELECT name FROM docyard.queues WHERE paused))
-        AND (waiting.batch_id IS NULL
-            OR waiting.batch_id <> ALL (ARRAY (SELECT id FROM docyard.batches WHERE paused)))
-        AND (waiting.lock IS NULL OR NOT EXISTS (
-            SELECT FROM docyard.procrastinate_jobs AS other
-            WHERE other.lock = waiting.lock AND (
-                other.status = 'doing'
-                OR other.status = 'todo'
-                    AND (other.priority > waiting.priority
-                        OR other.priority = waiting.priority AND other.id < waiting.id)
-                    -- One that began keeps its place while it waits to go on (a snooze gives the attempt back,
-                    -- never the lease); a future one that never ran has none.
-                    AND (other.scheduled_at IS NULL OR other.scheduled_at <= docyard.clock()
-                        OR other.lease > 0)
+    WITH RECURSIVE closed AS MATERIALIZED (
+        SELECT array_agg(queue.name) AS names FROM docyard.queues AS queue WHERE queue.paused OR queue.limited
+            OR EXISTS (
+                SELECT FROM docyard.cool_downs AS pause
+                WHERE pause.name = docyard.limit_name(queue.name, NULL) AND pause.until > docyard.clock()
             )
-        ))
-    ORDER BY waiting.priority DESC, waiting.id
+    ), ready (queue) AS (
+        -- From name to name: as many index probes as there are queues.
+        (SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
+        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+        ORDER BY waiting.queue_name LIMIT 1)
+        UNION ALL
+        SELECT next.queue_name FROM ready CROSS JOIN LATERAL (
+            SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
+            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+                AND waiting.queue_name > ready.queue
+            ORDER BY waiting.queue_name LIMIT 1
+        ) AS next
+    ), due (queue, priority) AS (
+        (SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
+        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
+        ORDER BY waiting.queue_name, waiting.priority DESC LIMIT 1)
+        UNION ALL
+        SELECT next.queue_name, next.priority FROM due CROSS JOIN LATERAL (
+            (SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
+            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
+                AND waiting.queue_name = due.queue AND waiting.priority < due.priority
+            ORDER BY waiting.priority DESC LIMIT 1)
+            UNION ALL
+            (SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
+            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
+                AND waiting.queue_name > due.queue
+            ORDER BY waiting.queue_name, waiting.priority DESC LIMIT 1)
+            LIMIT 1
+        ) AS next
+    ), source AS MATERIALIZED (
+        SELECT ready.queue, NULL::integer AS level, head.priority, head.id
+        FROM ready CROSS JOIN LATERAL (
+            SELECT waiting.priority, waiting.id FROM docyard.procrastinate_jobs AS waiting
+            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+                AND waiting.queue_name = ready.queue
+            ORDER BY waiting.priority DESC, waiting.id LIMIT 1
+        ) AS head
+        UNION ALL
+        SELECT due.queue, due.priority, due.priority, head.id
+        FROM due CROSS JOIN LATERAL (
+            SELECT waiting.id FROM docyard.procrastinate_jobs AS waiting
+            WHERE waiting.status = 'todo' AND waiting.scheduled_at <= docyard.clock()
+                AND waiting.partition_key IS NULL
+                AND waiting.queue_name = due.queue AND waiting.priority = due.priority
+            ORDER BY waiting.scheduled_at, waiting.id LIMIT 1
+        ) AS head
+    ), open AS MATERIALIZED (
+        SELECT source.*, row_number() OVER (ORDER BY source.priority DESC, source.id) AS place
+        FROM source
+        WHERE source.queue <> ALL (coalesce((SELECT names FROM closed), '{}'))
+            AND (%(queues)s::text[] IS NULL OR source.queue = ANY (%(queues)s::text[]))
+    ), turn AS (
+        SELECT 1 AS turn, open.*, 2147483647 AS high,
+            coalesce((SELECT max(other.priority) FROM open AS other WHERE other.place <> open.place), -2147483648)
+                AS low
+        FROM open
+        UNION ALL
+        SELECT 2, open.*, rival.priority - 1, -2147483648
+        FROM open CROSS JOIN LATERAL (
+            SELECT max(other.priority) AS priority FROM open AS other WHERE other.place <> open.place
+        ) AS rival
+        WHERE rival.priority > -2147483648
+    )
+    SELECT taken.id
+    FROM (SELECT * FROM turn ORDER BY turn.turn, turn.place) AS turn
+    CROSS JOIN LATERAL (
+        SELECT now.id FROM (
+            SELECT waiting.id
+            FROM docyard.procrastinate_jobs AS waiting
+            WHERE turn.level IS NULL
+                AND waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+                AND waiting.queue_name = turn.queue AND waiting.priority BETWEEN turn.low AND turn.high
+                AND {can_run}
+            ORDER BY waiting.priority DESC, waiting.id
+            LIMIT %(slots)s
+            FOR UPDATE SKIP LOCKED
+        ) AS now
+        UNION ALL
+        SELECT later.id FROM (
+            SELECT waiting.id
+            FROM docyard.procrastinate_jobs AS waiting
+            WHERE turn.level BETWEEN turn.low AND turn.high
+                AND waiting.status = 'todo' AND waiting.scheduled_at <= docyard.clock()
+                AND waiting.partition_key IS NULL
+                AND waiting.queue_name = turn.queue AND waiting.priority = turn.level
+                AND {can_run}
+            ORDER BY waiting.scheduled_at, waiting.id
+            LIMIT %(slots)s
+            FOR UPDATE SKIP LOCKED
+        ) AS later
+    ) AS taken
     LIMIT %(slots)s
+))
+RETURNING {claimed};
+
+-- name: choose
+-- Which jobs may begin, under the lock of the queue's row. Of each partition key a few are looked at, of at most
+-- %(keys)s keys after the last one of the claim before. A key's turn counts what runs of it, so whoever has least
+-- running goes first; what has no key is one more party. A rate lets a job through when its weight is there, or the
+-- whole of the rate if that is less.
+WITH RECURSIVE rule AS MATERIALIZED (
+    SELECT queue.concurrency, queue.key_concurrency, queue.rate, queue.rate_seconds, queue.key_rate,
+        queue.key_rate_seconds,
+        coalesce(docyard.budget_left(budget.balance, budget.balanced_at, queue.rate, queue.rate_seconds),
+            queue.rate) AS rate_left
+    FROM docyard.queues AS queue
+    LEFT JOIN docyard.budgets AS budget
+        ON budget.name = docyard.limit_name(queue.name, NULL) AND budget.unit = 'weight'
+    WHERE queue.name = %(queue)s
+), running AS MATERIALIZED (
+    SELECT job.partition_key AS key, count(*) AS jobs
+    FROM docyard.procrastinate_jobs AS job
+    WHERE job.status = 'doing' AND job.counted AND job.queue_name = %(queue)s
+    GROUP BY job.partition_key
+), room AS MATERIALIZED (
+    SELECT least(%(slots)s, rule.concurrency - (SELECT coalesce(sum(running.jobs), 0) FROM running)) AS slots
+    FROM rule
+), key (name, place) AS (
+    (SELECT waiting.partition_key, 1 FROM docyard.procrastinate_jobs AS waiting
+    WHERE waiting.status = 'todo' AND waiting.partition_key > %(after)s AND waiting.queue_name = %(queue)s
+    ORDER BY waiting.partition_key LIMIT 1)
+    UNION ALL
+    SELECT next.partition_key, key.place + 1 FROM key CROSS JOIN LATERAL (
+        SELECT waiting.partition_key FROM docyard.procrastinate_jobs AS waiting
+        WHERE waiting.status = 'todo' AND waiting.partition_key > key.name AND waiting.queue_name = %(queue)s
+        ORDER BY waiting.partition_key LIMIT 1
+    ) AS next
+    WHERE key.place < %(keys)s
+), party AS MATERIALIZED (
+    SELECT key.name, coalesce(running.jobs, 0) AS running,
+        -- Each could fill all slots. Of very many each gives its share, or this would read thousands.
+        least(CASE WHEN room.slots * crowd.keys <= 2000 THEN room.slots ELSE ceil(room.slots / crowd.keys) + 1 END,
+            rule.key_concurrency - coalesce(running.jobs, 0))::bigint AS most,
+        coalesce(docyard.budget_left(budget.balance, budget.balanced_at, rule.key_rate, rule.key_rate_seconds),
+            rule.key_rate) AS rate_left
+    FROM key
+    CROSS JOIN rule
+    CROSS JOIN room
+    CROSS JOIN (SELECT count(*)::double precision AS keys FROM key) AS crowd
+    LEFT JOIN running ON running.key = key.name
+    LEFT JOIN docyard.budgets AS budget
+        ON budget.name = docyard.limit_name(%(queue)s, key.name) AND budget.unit = 'weight'
+    WHERE NOT EXISTS (
+        SELECT FROM docyard.cool_downs AS pause
+        WHERE pause.name = docyard.limit_name(%(queue)s, key.name) AND pause.until > docyard.clock()
+    )
+), due (priority) AS (
+    (SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
+    WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
+        AND waiting.queue_name = %(queue)s
+    ORDER BY waiting.priority DESC LIMIT 1)
+    UNION ALL
+    SELECT next.priority FROM due CROSS JOIN LATERAL (
+        SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
+        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
+            AND waiting.queue_name = %(queue)s AND waiting.priority < due.priority
+        ORDER BY waiting.priority DESC LIMIT 1
+    ) AS next
+), candidate AS (
+    SELECT party.name AS key, party.running, party.rate_left, found.id, found.priority, found.weight
+    FROM party CROSS JOIN LATERAL (
+        SELECT waiting.id, waiting.priority, coalesce(waiting.weight, 1) AS weight
+        FROM docyard.procrastinate_jobs AS waiting
+        WHERE waiting.status = 'todo' AND waiting.partition_key = party.name AND waiting.queue_name = %(queue)s
+            AND coalesce(waiting.scheduled_at, '-infinity'::timestamptz) <= docyard.clock()
+            AND {can_run}
+        ORDER BY waiting.priority DESC, coalesce(waiting.scheduled_at, '-infinity'::timestamptz), waiting.id
+        LIMIT greatest(party.most, 0)
+    ) AS found
+    UNION ALL
+    SELECT NULL, coalesce((SELECT running.jobs FROM running WHERE running.key IS NULL), 0), NULL,
+        found.id, found.priority, found.weight
+    FROM room CROSS JOIN LATERAL (
+        SELECT ready.* FROM (
+            SELECT waiting.id, waiting.priority, coalesce(waiting.weight, 1) AS weight
+            FROM docyard.procrastinate_jobs AS waiting
+            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+                AND waiting.queue_name = %(queue)s
+                AND {can_run}
+            ORDER BY waiting.priority DESC, waiting.id
+            LIMIT greatest(room.slots, 0)
+        ) AS ready
+        UNION ALL
+        SELECT late.* FROM due CROSS JOIN LATERAL (
+            SELECT waiting.id, waiting.priority, coalesce(waiting.weight, 1) AS weight
+            FROM docyard.procrastinate_jobs AS waiting
+            WHERE waiting.status = 'todo' AND waiting.scheduled_at <= docyard.clock()
+                AND waiting.partition_key IS NULL
+                AND waiting.queue_name = %(queue)s AND waiting.priority = due.priority
+                AND {can_run}
+            ORDER BY waiting.scheduled_at, waiting.id
+            LIMIT greatest(room.slots, 0)
+        ) AS late
+    ) AS found
+), queued AS (
+    SELECT candidate.*, least(candidate.weight, rule.key_rate) + coalesce(sum(candidate.weight) OVER (
+            PARTITION BY candidate.key ORDER BY candidate.priority DESC, candidate.id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS key_needs,
+        candidate.running + row_number() OVER (
+            PARTITION BY candidate.key ORDER BY candidate.priority DESC, candidate.id) AS turn
+    FROM candidate CROSS JOIN rule
+), admitted AS (
+    SELECT queued.id, queued.priority, queued.turn, least(queued.weight, rule.rate) + coalesce(sum(queued.weight) OVER (
+            ORDER BY queued.priority DESC, queued.turn, queued.id
+            ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) AS needs
+    FROM queued CROSS JOIN rule
+    WHERE queued.rate_left IS NULL OR queued.key_needs <= queued.rate_left + 1e-9
+), chosen AS MATERIALIZED (
+    SELECT admitted.id FROM admitted CROSS JOIN rule
+    WHERE rule.rate IS NULL OR admitted.needs <= rule.rate_left + 1e-9
+    ORDER BY admitted.priority DESC, admitted.turn, admitted.id
+    LIMIT (SELECT greatest(room.slots, 0) FROM room)
+)
+SELECT ARRAY (SELECT chosen.id FROM chosen) AS ids,
+    (SELECT key.name FROM key WHERE key.place = %(keys)s) AS last_key,
+    -- When a rate lets the next one through, in seconds.
+    least(
+        (SELECT min(admitted.needs - rule.rate_left) * rule.rate_seconds / rule.rate
+        FROM admitted CROSS JOIN rule
+        WHERE admitted.needs > rule.rate_left + 1e-9
+        GROUP BY rule.rate_seconds, rule.rate),
+        (SELECT min(queued.key_needs - queued.rate_left) * rule.key_rate_seconds / rule.key_rate
+        FROM queued CROSS JOIN rule
+        WHERE queued.key_needs > queued.rate_left + 1e-9
+        GROUP BY rule.key_rate_seconds, rule.key_rate)
+    )::double precision AS again_in;
+
+-- name: claim_chosen
+-- A cancel may have come first.
+UPDATE docyard.procrastinate_jobs AS job
+SET {begun}, counted = true
+WHERE job.id = ANY (ARRAY (
+    SELECT waiting.id FROM docyard.procrastinate_jobs AS waiting
+    WHERE waiting.id = ANY (%(ids)s::bigint[]) AND waiting.status = 'todo'
+    ORDER BY waiting.id
     FOR UPDATE SKIP LOCKED
 ))
--- The payload as text: psycopg would guess its encoding before it reads it.
-RETURNING job.id, job.task_name AS kind, job.queue_name AS queue, job.args::text AS payload, job.priority,
-    job.attempts AS attempt, job.max_attempts, job.lease, job.lock AS lock_key, job.batch_id,
-    job.timeout_seconds, job.created_at, job.started_at;
+RETURNING {claimed}, job.partition_key, coalesce(job.weight, 1);

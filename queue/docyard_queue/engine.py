@@ -12,6 +12,7 @@ from typing_extensions import override
 from docyard_queue import batch_callbacks, finish, locks, rescue
 from docyard_queue import claim as claiming
 from docyard_queue import enqueue as enqueueing
+from docyard_queue import limited_claim as limiting
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from docyard_queue.jobs import Job, NewJob
+    from docyard_queue.limited_claim import LimitedClaim
     from docyard_queue.outcomes import Outcome
     from docyard_queue.rescue import Rescued
     from docyard_queue.schedules import Fired, Schedule
@@ -37,7 +39,18 @@ class Engine(Protocol):
     async def claim(
         self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
     ) -> list[Job]:
-        """Take up to ``slots`` runnable jobs; their attempts are counted."""
+        """Take up to ``slots`` runnable jobs of queues without limits; their attempts are counted."""
+
+    async def limited_queues(self, queues: Sequence[str] | None) -> list[str]:
+        """The queues, of these or of all, in which jobs wait for :meth:`claim_limited`."""
+
+    async def claim_limited(
+        self, worker_id: int, queue: str, *, slots: int, kinds: Mapping[str, int], after: str = ""
+    ) -> LimitedClaim:
+        """Take up to ``slots`` jobs of a queue with limits or partitions, within them."""
+
+    async def next_due(self, queues: Sequence[str] | None) -> float | None:
+        """Seconds until a job's time comes, or a cool-down ends; None: nothing is known to come."""
 
     async def complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Job]:
         """Complete attempts with their results; returns those whose lease was lost."""
@@ -85,6 +98,22 @@ class PostgresEngine(Engine):
         self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
     ) -> list[Job]:
         return await claiming.claim(self._database, worker_id, slots=slots, kinds=kinds, queues=queues)
+
+    @override
+    async def limited_queues(self, queues: Sequence[str] | None) -> list[str]:
+        return await limiting.limited_queues(self._database, queues)
+
+    @override
+    async def claim_limited(
+        self, worker_id: int, queue: str, *, slots: int, kinds: Mapping[str, int], after: str = ""
+    ) -> LimitedClaim:
+        return await limiting.claim_limited(
+            self._database, worker_id, queue, slots=slots, kinds=kinds, after=after
+        )
+
+    @override
+    async def next_due(self, queues: Sequence[str] | None) -> float | None:
+        return await limiting.next_due(self._database, queues)
 
     @override
     async def complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Job]:

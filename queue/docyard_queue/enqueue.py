@@ -30,6 +30,8 @@ _ARRAYS = {
     "timeout": "timeouts",
     "lock_key": "lock_keys",
     "batch_id": "batch_ids",
+    "partition_key": "partition_keys",
+    "weight": "weights",
 }
 _KEYED_ARRAYS = _ARRAYS | {
     "unique_key": "unique_keys",
@@ -126,6 +128,8 @@ def _values(job: NewJob) -> dict[str, Any]:
         "batch_id": job.batch_id,
         "unique_scope": job.unique_scope,
         "unique_for": job.unique_for,
+        "partition_key": job.partition_key,
+        "weight": job.weight,
     }
 
 

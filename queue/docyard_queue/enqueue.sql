@@ -1,26 +1,31 @@
 -- name: insert_job
 -- Without a unique key this is all: nobody has to be looked for.
 INSERT INTO docyard.procrastinate_jobs
-    (task_name, args, queue_name, priority, scheduled_at, max_attempts, timeout_seconds, lock, batch_id)
+    (task_name, args, queue_name, priority, scheduled_at, max_attempts, timeout_seconds, lock, batch_id,
+        partition_key, weight)
 VALUES (%(kind)s, %(payload)s, %(queue)s, %(priority)s, %(run_at)s, %(max_attempts)s, %(timeout)s, %(lock_key)s,
-    %(batch_id)s)
+    %(batch_id)s, %(partition_key)s, %(weight)s)
 RETURNING id;
 
 -- name: insert_keyed_job
 -- The database's own function, so that every language has the same unique keys (schema step "enqueue").
 SELECT docyard.insert_job(%(kind)s, %(payload)s::jsonb, %(queue)s, %(priority)s, %(run_at)s, %(max_attempts)s,
-    %(timeout)s, %(unique_key)s, %(lock_key)s, %(batch_id)s, %(unique_scope)s, %(unique_for)s);
+    %(timeout)s, %(unique_key)s, %(lock_key)s, %(batch_id)s, %(unique_scope)s, %(unique_for)s,
+    %(partition_key)s, %(weight)s);
 
 -- name: insert_jobs
 -- Ids are handed out in the order of the arrays, so sorting what comes back restores it.
 INSERT INTO docyard.procrastinate_jobs
-    (task_name, args, queue_name, priority, scheduled_at, max_attempts, timeout_seconds, lock, batch_id)
+    (task_name, args, queue_name, priority, scheduled_at, max_attempts, timeout_seconds, lock, batch_id,
+        partition_key, weight)
 SELECT wanted.kind, wanted.payload::jsonb, wanted.queue, wanted.priority, wanted.run_at, wanted.max_attempts,
-    wanted.timeout, wanted.lock_key, wanted.batch_id
+    wanted.timeout, wanted.lock_key, wanted.batch_id, wanted.partition_key, wanted.weight
 FROM unnest(%(kinds)s::text[], %(payloads)s::text[], %(queues)s::text[], %(priorities)s::integer[],
         %(run_ats)s::timestamptz[], %(max_attempts)s::integer[], %(timeouts)s::double precision[],
-        %(lock_keys)s::text[], %(batch_ids)s::uuid[]) WITH ORDINALITY
-    AS wanted (kind, payload, queue, priority, run_at, max_attempts, timeout, lock_key, batch_id, position)
+        %(lock_keys)s::text[], %(batch_ids)s::uuid[], %(partition_keys)s::text[],
+        %(weights)s::double precision[]) WITH ORDINALITY
+    AS wanted (kind, payload, queue, priority, run_at, max_attempts, timeout, lock_key, batch_id, partition_key,
+        weight, position)
 ORDER BY wanted.position
 RETURNING id;
 
@@ -29,13 +34,14 @@ RETURNING id;
 -- function is called. Each call sees what those before it did.
 SELECT docyard.insert_job(wanted.kind, wanted.payload::jsonb, wanted.queue, wanted.priority, wanted.run_at,
     wanted.max_attempts, wanted.timeout, wanted.unique_key, wanted.lock_key, wanted.batch_id,
-    wanted.unique_scope, wanted.unique_for)
+    wanted.unique_scope, wanted.unique_for, wanted.partition_key, wanted.weight)
 FROM (
     SELECT * FROM unnest(%(kinds)s::text[], %(payloads)s::text[], %(queues)s::text[], %(priorities)s::integer[],
             %(run_ats)s::timestamptz[], %(max_attempts)s::integer[], %(timeouts)s::double precision[],
             %(lock_keys)s::text[], %(batch_ids)s::uuid[], %(unique_keys)s::text[], %(unique_scopes)s::text[],
-            %(unique_fors)s::interval[]) WITH ORDINALITY
+            %(unique_fors)s::interval[], %(partition_keys)s::text[], %(weights)s::double precision[])
+            WITH ORDINALITY
         AS given (kind, payload, queue, priority, run_at, max_attempts, timeout, lock_key, batch_id, unique_key,
-            unique_scope, unique_for, position)
+            unique_scope, unique_for, partition_key, weight, position)
     ORDER BY position OFFSET 0
 ) AS wanted;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping  # noqa: TC003
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -34,6 +35,9 @@ class NewJob:
     with ``unique_scope="until_done"`` until it is completed, cancelled or dead; with ``unique_for`` that long
     from its enqueue, whatever becomes of it. The last two share their keys; the same word held while waiting
     is another key.
+
+    ``partition_key`` says whose the job is, a tenant's or a customer's: in a queue the partitions take turns,
+    and limits per key count by it. ``weight`` (None: 1) is what the job takes from its queue's rate.
     """
 
     kind: str
@@ -48,6 +52,8 @@ class NewJob:
     batch_id: UUID | None = None
     unique_scope: UniqueScope = "waiting"
     unique_for: timedelta | None = None
+    partition_key: str | None = None
+    weight: float | None = None
 
     def __post_init__(self) -> None:
         _require_text("kind", self.kind)
@@ -58,7 +64,7 @@ class NewJob:
                 f"A queue's name has 1 to {MAXIMUM_QUEUE_BYTES} bytes, got {self.queue!r}.",
                 hint="It is part of a NOTIFY channel's name, which Postgres cuts at 63 bytes.",
             )
-        for name in ("unique_key", "lock_key"):
+        for name in ("unique_key", "lock_key", "partition_key"):
             key = getattr(self, name)
             if key is not None and _require_text(name, key) > MAXIMUM_KEY_BYTES:
                 raise InvalidInput(
@@ -76,6 +82,8 @@ class NewJob:
             raise InvalidInput(f"max_attempts is at least 1, got {self.max_attempts}.")
         if self.timeout is not None and self.timeout.total_seconds() <= 0:
             raise InvalidInput(f"timeout is longer than zero, got {self.timeout}.")
+        if self.weight is not None and not 0 < self.weight < math.inf:
+            raise InvalidInput(f"A job's weight is a number above zero, got {self.weight}.")
         _require_scope(self)
 
 
@@ -119,7 +127,7 @@ class Job:
     """A job that a worker holds.
 
     ``attempt`` counts from 1. ``lease`` grows with every claim and is the fence: a write that names an
-    older one is refused.
+    older one is refused. ``limited`` says that it was claimed by its queue's limits and counts in them.
     """
 
     id: int
@@ -135,3 +143,6 @@ class Job:
     timeout_seconds: float | None
     created_at: datetime
     started_at: datetime
+    partition_key: str | None = None
+    weight: float = 1.0
+    limited: bool = False

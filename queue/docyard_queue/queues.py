@@ -56,23 +56,29 @@ async def pause(
     A queue that is paused already gets the new ``reason``. Raises :class:`InvalidInput` for a name that no
     queue can have.
     """
-    values = {"name": _valid(name), "reason": clean(reason, MAXIMUM_MESSAGE) if reason else None}
+    values = {"name": require_queue_name(name), "reason": clean(reason, MAXIMUM_MESSAGE) if reason else None}
     async with database.connection(connection) as opened:
         await opened.execute(database.sql(_statements.pause), values)
 
 
 async def resume(database: Database, name: str, *, connection: Connection | None = None) -> bool:
     """Let workers claim the queue's jobs again and wake them; False if it was not paused."""
-    values = {"name": _valid(name)}
+    values = {"name": require_queue_name(name)}
     async with database.transaction(connection) as opened:
         cursor = await opened.execute(database.sql(_statements.resume), values)
         if await cursor.fetchone() is None:
             return False
-        await opened.execute(database.sql(_statements.wake), values)
+        await wake(database, opened, name)
     return True
 
 
-def _valid(name: str) -> str:
+async def wake(database: Database, connection: Connection, name: str) -> None:
+    """Tell workers, when this transaction commits, that jobs of the queue wait, if any do."""
+    await connection.execute(database.sql(_statements.wake), {"name": name})
+
+
+def require_queue_name(name: str) -> str:
+    """The name itself; raises :class:`InvalidInput` for one that no queue can have."""
     try:
         size = len(name.encode())
     except UnicodeEncodeError:

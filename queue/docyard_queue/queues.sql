@@ -25,9 +25,26 @@ RETURNING name;
 -- commit, and polling finds the jobs as well.
 SELECT pg_notify(channel.name, json_build_object('type', 'job_inserted', 'job_id', first.id)::text)
 FROM (
-    SELECT job.id FROM docyard.procrastinate_jobs AS job
-    WHERE job.status = 'todo' AND job.queue_name = %(name)s
-    ORDER BY job.priority DESC, job.id
+    -- One of each index of what waits, whichever comes first.
+    SELECT found.id FROM (
+        SELECT job.id FROM docyard.procrastinate_jobs AS job
+        WHERE job.status = 'todo' AND job.scheduled_at IS NULL AND job.partition_key IS NULL
+            AND job.queue_name = %(name)s
+        LIMIT 1
+    ) AS found
+    UNION ALL
+    SELECT found.id FROM (
+        SELECT job.id FROM docyard.procrastinate_jobs AS job
+        WHERE job.status = 'todo' AND job.scheduled_at IS NOT NULL AND job.partition_key IS NULL
+            AND job.queue_name = %(name)s
+        LIMIT 1
+    ) AS found
+    UNION ALL
+    SELECT found.id FROM (
+        SELECT job.id FROM docyard.procrastinate_jobs AS job
+        WHERE job.status = 'todo' AND job.partition_key IS NOT NULL AND job.queue_name = %(name)s
+        LIMIT 1
+    ) AS found
     LIMIT 1
 ) AS first
 CROSS JOIN unnest(

@@ -9,6 +9,9 @@ reasons for its shape::
 
 A constant that the planner has to see (a dimension, say) is written ``{dimension}`` and put in by the
 caller; a comment line ``-- literal: dimension = 256`` gives a value to prepare the statement with in a test.
+
+What several statements of a file share stands once, under ``-- fragment: first_in_line``, and is written
+``{first_in_line}`` where it belongs.
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-_NAME = re.compile(r"^-- name: (?P<name>[a-z][a-z0-9_]*)[ \t]*$", re.MULTILINE)
-_HEADING = re.compile(r"^--\s*name\s*:", re.MULTILINE | re.IGNORECASE)
+_HEAD = re.compile(r"^-- (name|fragment): ([a-z][a-z0-9_]*)[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(r"^--\s*(name|fragment)\s*:", re.MULTILINE | re.IGNORECASE)
 
 
 class Statements:
@@ -56,21 +59,28 @@ def parse_statements(text: str, source: str = "") -> dict[str, str]:
     A mistake that would hide a statement is a ``ValueError``: a name given twice, a heading that cannot
     be read, a heading without a statement, a statement without a heading.
     """
-    found: dict[str, str] = {}
-    parts = _NAME.split(text)
-    for name, body in [("", parts[0]), *zip(parts[1::2], parts[2::2], strict=True)]:
+    found: dict[str, dict[str, str]] = {"name": {}, "fragment": {}}
+    parts = _HEAD.split(text)
+    heads = [("name", "", parts[0]), *zip(parts[1::3], parts[2::3], parts[3::3], strict=True)]
+    for sort, name, body in heads:
         statement = _without_comments(body)
         if _HEADING.search(body):
             raise ValueError(f"{source}: a heading after {name or 'the top'!r} is not '-- name: verb_noun'")
-        if name in found:
+        if any(name in known for known in found.values()):
             raise ValueError(f"{source}: two statements are named {name!r}")
         if bool(name) != bool(statement):
             raise ValueError(
                 f"{source}: {f'{name!r} has no statement' if name else 'SQL before the first name'}"
             )
         if name:
-            found[name] = statement
-    return found
+            found[sort][name] = statement
+    return {name: _filled(statement, found["fragment"]) for name, statement in found["name"].items()}
+
+
+def _filled(statement: str, fragments: Mapping[str, str]) -> str:
+    for name, fragment in fragments.items():
+        statement = statement.replace(f"{{{name}}}", fragment)
+    return statement
 
 
 def _without_comments(body: str) -> str:

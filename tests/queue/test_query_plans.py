@@ -60,7 +60,7 @@ async def test_claim_walks_the_priority_index_and_stops_when_it_has_enough(
     database: Database, generic: str
 ) -> None:
     await fill(database)
-    found = await explain(database, claim_module._statements.claim, CLAIM, generic)
+    found = await explain(database, claim_module.statements.claim, CLAIM, generic)
     walks = [node for node in found if node.get("Index Name") == "procrastinate_jobs_priority_idx_v1"]
     assert [node["Node Type"] for node in walks] == ["Index Scan"], found
     assert walks[0]["Actual Rows"] <= 100
@@ -77,7 +77,7 @@ async def test_claim_walks_the_priority_index_and_stops_when_it_has_enough(
 @pytest.mark.parametrize("generic", ["force_custom_plan", "force_generic_plan"])
 async def test_claim_asks_an_index_whether_a_lock_is_held(database: Database, generic: str) -> None:
     await fill(database)
-    found = await explain(database, claim_module._statements.claim, CLAIM, generic)
+    found = await explain(database, claim_module.statements.claim, CLAIM, generic)
     probes = [node for node in found if node.get("Index Name") == "jobs_lock_idx"]
     assert probes, [node.get("Index Name") for node in found]
 

@@ -15,6 +15,7 @@ from docyard_queue.listener import listen
 from docyard_queue.outage import DATABASE_ERRORS, brief
 from docyard_workers.process.attempts import Attempts
 from docyard_workers.process.batch_ends import BatchEnds
+from docyard_workers.process.claiming import Claiming
 from docyard_workers.process.ending import end_tasks
 from docyard_workers.process.lock_ends import LockEnds
 from docyard_workers.process.options import WorkerOptions
@@ -72,6 +73,9 @@ class Worker:
             concurrency=self.options.concurrency,
             wake=self._wake.set,
             ended=self._job_ended,
+        )
+        self._claiming = Claiming(
+            self._engine, kinds=self._kinds, queues=self.options.queues, begin=self._attempts.begin
         )
         self._heartbeat: Heartbeat
         self._recovery: Recovery
@@ -150,7 +154,7 @@ class Worker:
         while not self._stopping:
             self._wake.clear()
             if not await self._claim():
-                await self._sleep(self.options.poll_seconds * random.uniform(0.8, 1))  # noqa: S311
+                await self._rest(self.options.poll_seconds * random.uniform(0.8, 1))  # noqa: S311
 
     async def drain(self) -> None:
         """Work until no job of the registry can run, runs, or waits for another attempt; or until stop.
@@ -165,7 +169,7 @@ class Worker:
                 continue
             if not self._attempts.held and await self._is_drained():
                 return
-            await self._sleep(min(_DRAIN_SECONDS, self.options.poll_seconds))
+            await self._rest(min(_DRAIN_SECONDS, self.options.poll_seconds))
 
     async def _is_drained(self) -> bool:
         # A callback may be left to run.
@@ -186,16 +190,11 @@ class Worker:
             await asyncio.sleep(_GATHER_SECONDS)
             slots = self._attempts.free_slots
         try:
-            jobs = await self._engine.claim(
-                self._heartbeat.worker_id, slots=slots, kinds=self._kinds, queues=self.options.queues
-            )
+            return await self._claiming.fill(self._heartbeat.worker_id, slots)
         except DATABASE_ERRORS as error:
             _log.warning("claim.failed", error=brief(error))
             await self._sleep(random.uniform(0.1, 1))  # noqa: S311 - jitter
             return True
-        for job in jobs:
-            self._attempts.begin(job)
-        return len(jobs) == slots
 
     async def _watch_cancels(self) -> None:
         while True:
@@ -221,6 +220,18 @@ class Worker:
     def _job_ended(self, job: Job) -> None:
         self._batch_ends.job_ended(job)
         self._lock_ends.job_ended(job)
+
+    async def _rest(self, longest: float) -> None:
+        """Sleep until there may be something to claim."""
+        if self._attempts.free_slots <= 0:
+            await self._sleep(longest)
+            return
+        try:
+            seconds = await self._claiming.pause(longest)
+        except DATABASE_ERRORS as error:
+            _log.warning("claim.failed", error=brief(error))
+            seconds = longest
+        await self._sleep(seconds)
 
     async def _sleep(self, seconds: float) -> None:
         try:

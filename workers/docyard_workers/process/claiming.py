@@ -1,0 +1,109 @@
+"""Fills a worker's free slots: from queues without limits in one statement, from others one by one."""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from docyard_queue.engine import Engine
+    from docyard_queue.jobs import Job
+
+# How often a worker that is always full looks whether jobs wait in queues with limits.
+_LOOK_SECONDS = 0.1
+# And one that is not: after each claim that came back short, but no more often than that.
+_SHORTEST_LOOK_SECONDS = 0.01
+# When another claimer is at a queue, and at what random distance to come again.
+_BUSY_SECONDS = (0.002, 0.01)
+_DUE_SECONDS = 0.25
+
+
+class Claiming:
+    """Claims for one worker; ``begin`` starts what was claimed.
+
+    The two kinds of queues take turns: each is first every other time, and then gets half of the slots, if
+    the other could fill them too.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        *,
+        kinds: Mapping[str, int],
+        queues: Sequence[str] | None,
+        begin: Callable[[Job], None],
+    ) -> None:
+        self._engine = engine
+        self._kinds = kinds
+        self._queues = queues
+        self._begin = begin
+        self._limited: list[str] = []
+        self._looked_at = self._due_asked_at = float("-inf")
+        self._full = False
+        self._limited_first = False
+        # Where in a queue's partition keys the next claim goes on.
+        self._after: dict[str, str] = {}
+        self._next_at: float | None = None
+        self._again_at: float | None = None
+
+    async def fill(self, worker_id: int, slots: int) -> bool:
+        """Claim and begin up to ``slots`` jobs; True when it is worth asking again at once."""
+        left = slots
+        if self._full and time.monotonic() - self._looked_at > _LOOK_SECONDS:
+            await self._look()
+        self._limited_first = not self._limited_first
+        if self._limited and self._limited_first:
+            left -= await self._claim_limited(worker_id, (left + 1) // 2)
+        jobs: list[Job] = []
+        if left:
+            jobs = await self._engine.claim(worker_id, slots=left, kinds=self._kinds, queues=self._queues)
+            for job in jobs:
+                self._begin(job)
+            left -= len(jobs)
+        self._full = not left
+        if left:
+            if time.monotonic() - self._looked_at > _SHORTEST_LOOK_SECONDS:
+                await self._look()
+            left -= await self._claim_limited(worker_id, left)
+        return not left
+
+    async def pause(self, longest: float) -> float:
+        """For how many seconds there is nothing to claim, at most ``longest``, if nobody enqueues."""
+        now = time.monotonic()
+        if now - self._due_asked_at > _DUE_SECONDS or (self._next_at is not None and self._next_at <= now):
+            seconds = await self._engine.next_due(self._queues)
+            now = self._due_asked_at = time.monotonic()
+            self._next_at = None if seconds is None else now + seconds
+        moments = [moment - now for moment in (self._next_at, self._again_at) if moment is not None]
+        # A little later: the database's clock is asked when the time has come there.
+        return max(0.001, min([longest, *(moment + 0.001 for moment in moments)]))
+
+    async def _look(self) -> None:
+        self._limited = await self._engine.limited_queues(self._queues)
+        self._looked_at = time.monotonic()
+
+    async def _claim_limited(self, worker_id: int, slots: int) -> int:
+        """Claim from queues with limits, in a random order; how many."""
+        taken = 0
+        self._again_at = None
+        for queue in random.sample(self._limited, len(self._limited)):
+            if taken == slots:
+                break
+            claimed = await self._engine.claim_limited(
+                worker_id, queue, slots=slots - taken, kinds=self._kinds, after=self._after.get(queue, "")
+            )
+            for job in claimed.jobs:
+                self._begin(job)
+            taken += len(claimed.jobs)
+            self._after[queue] = claimed.last_key
+            again_in = random.uniform(*_BUSY_SECONDS) if claimed.busy else claimed.again_in  # noqa: S311
+            if claimed.last_key:
+                # There are more keys than were looked at.
+                again_in = 0
+            if again_in is not None:
+                at = time.monotonic() + again_in
+                self._again_at = at if self._again_at is None else min(self._again_at, at)
+        return taken
