@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
-from docyard_queue import batch_callbacks, finish, locks, rescue
+from docyard_queue import batch_callbacks, finish, rescue
 from docyard_queue import claim as claiming
 from docyard_queue import enqueue as enqueueing
 from docyard_queue import limited_claim as limiting
@@ -77,9 +77,6 @@ class Engine(Protocol):
 
     async def close_batches(self, batch_ids: Collection[UUID] | None) -> list[tuple[UUID, int]]:
         """Enqueue the callbacks of those batches (None: of any) that have ended; returns (batch, job)."""
-
-    async def wake_next(self, lock_keys: Collection[str], *, but_not: Sequence[str] | None) -> None:
-        """Tell workers of jobs that wait for lock keys which became free, but for those of these queues."""
 
 
 class PostgresEngine(Engine):
@@ -151,7 +148,3 @@ class PostgresEngine(Engine):
     @override
     async def close_batches(self, batch_ids: Collection[UUID] | None) -> list[tuple[UUID, int]]:
         return await batch_callbacks.close_batches(self._database, batch_ids)
-
-    @override
-    async def wake_next(self, lock_keys: Collection[str], *, but_not: Sequence[str] | None) -> None:
-        await locks.wake_next(self._database, lock_keys, but_not)

@@ -110,7 +110,7 @@ async def test_workers_find_run_and_finish_jobs_by_polling_alone(
         await eventually(lambda: worker.completed == 5)
     assert len(seen) == 5, "one of them failed once"
     assert sorted(await states(database)) == ["available"] + ["completed"] * 5
-    assert "lock.missed" not in capsys.readouterr().out
+    assert "wake.missed" not in capsys.readouterr().out
 
 
 async def test_a_running_job_is_cancelled_by_the_heartbeat(database: Database) -> None:

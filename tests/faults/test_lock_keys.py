@@ -66,7 +66,7 @@ async def test_ten_thousand_jobs_of_one_lock_keep_their_order_and_hold_nobody_up
 
 
 @pytest.mark.fault(14)
-@pytest.mark.xfail(reason="a claim looks at every job of the lock: 20,300 blocks for 10,000 of them")
+@pytest.mark.xfail(reason="a claim looks at every job of the lock: 20,400 blocks for 10,000 of them")
 async def test_a_claim_does_not_look_at_every_job_of_a_lock(url: str) -> None:
     async with opened(url, pool_max_size=1) as database:
         await ten_thousand(database)

@@ -80,6 +80,7 @@ async def _finish(yard: Docyard) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("provider", ["wordllama", "openai"])
+@pytest.mark.fault(1)
 async def test_workers_killed_in_the_middle_of_an_ingest_lose_nothing_and_double_nothing(
     url: str, folder: Path, tmp_path: Path, embedding_server: EmbeddingServer, provider: str
 ) -> None:

@@ -119,6 +119,7 @@ async def test_the_examples_charge_runs_beside_docyards_own_jobs(url: str, tmp_p
 
 
 @pytest.mark.slow
+@pytest.mark.fault(1)
 async def test_effects_happen_exactly_once_however_often_the_worker_is_killed(
     url: str, tmp_path: Path
 ) -> None:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
+import pytest
 from conftest import opened
 from support.queueing import add, claim, make_due, query, row, state, states, until_somebody_waits_for_a_lock
 
@@ -54,6 +55,7 @@ async def test_claim_skips_jobs_locked_by_another_worker(database: Database, url
     assert [job.id for job in taken] == [2, 3]
 
 
+@pytest.mark.fault(13)
 async def test_eight_claimers_take_two_thousand_jobs_each_exactly_once(url: str, database: Database) -> None:
     ids = await add(
         database, *[NewJob("work", lock_key=f"l{n % 500}" if n % 2 else None) for n in range(2000)]
@@ -78,6 +80,7 @@ async def test_eight_claimers_take_two_thousand_jobs_each_exactly_once(url: str,
     assert (found["most"], found["lease"]) == (1, 1)
 
 
+@pytest.mark.fault(16)
 async def test_an_unknown_kind_is_left_and_burns_no_attempt(database: Database) -> None:
     unknown, known = await add(database, NewJob("of the next release", priority=9), NewJob("work"))
     assert [job.id for job in await claim(database)] == [known]
@@ -98,6 +101,7 @@ async def test_a_worker_serves_only_its_queues(database: Database) -> None:
     assert [job.id for job in await claim(database, queues=["a", "c", "none"])] == [a, c]
 
 
+@pytest.mark.fault(8)
 async def test_a_job_is_not_taken_before_its_time_by_the_databases_clock(url: str) -> None:
     at = datetime(2040, 1, 1, tzinfo=UTC)
     async with opened(url, pool_min_size=1, pool_max_size=1) as database:
@@ -115,6 +119,7 @@ async def finish(database: Database, job: Job) -> None:
     await query(database, "UPDATE docyard.procrastinate_jobs SET status = 'succeeded' WHERE id = %s", job.id)
 
 
+@pytest.mark.fault(14)
 async def test_jobs_of_one_lock_run_one_at_a_time_in_order(database: Database) -> None:
     ids = await add(database, *[NewJob("work", lock_key="l")] * 3, NewJob("work", lock_key="l", priority=1))
     order = []
@@ -152,6 +157,7 @@ async def test_a_job_that_was_snoozed_keeps_its_lock_and_the_order(database: Dat
     assert [job.id for job in await claim(database)] == [first]
 
 
+@pytest.mark.fault(21)
 async def test_a_future_job_that_never_ran_blocks_nobody(database: Database) -> None:
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     _, ready = await add(
@@ -160,6 +166,7 @@ async def test_a_future_job_that_never_ran_blocks_nobody(database: Database) -> 
     assert [job.id for job in await claim(database)] == [ready]
 
 
+@pytest.mark.fault(23)
 async def test_a_more_urgent_job_with_the_same_lock_does_not_fail_the_batch(
     database: Database, url: str
 ) -> None:

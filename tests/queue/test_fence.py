@@ -50,6 +50,7 @@ async def reclaimed(database: Database, **options: Any) -> tuple[Job, Job]:
     [Done("late"), Snooze(timedelta(hours=1)), Cancel("late"), a_failure(), a_failure(None)],
     ids=["done", "snooze", "cancel", "retry", "dead"],
 )
+@pytest.mark.fault(2)
 async def test_a_zombies_outcome_is_refused_and_the_newer_attempt_untouched(
     database: Database, outcome: Outcome
 ) -> None:
@@ -106,6 +107,7 @@ async def test_a_completion_whose_answer_was_lost_may_be_done_again(database: Da
 @pytest.mark.parametrize(
     "text", ["NUL \x00", "half \ud800", "x" * 5_000_000, ""], ids=["nul", "half", "huge", "empty"]
 )
+@pytest.mark.fault(18)
 async def test_any_error_text_can_be_kept(database: Database, text: str) -> None:
     job = await claim_one(database)
     failure = a_failure(None, message=text, traceback=text, error_class=text[:500], code=text[:500])
@@ -143,6 +145,7 @@ class _Unprintable:
     ],
     ids=["none", "json", "nul", "half", "set", "infinity", "unprintable", "long number"],
 )
+@pytest.mark.fault(18)
 async def test_any_result_can_be_kept(database: Database, result: Any, kept: Any) -> None:
     job = await claim_one(database)
     assert await PostgresEngine(database).complete([(job, result)]) == []
@@ -166,6 +169,7 @@ async def test_any_delay_can_be_kept(database: Database, delay: timedelta) -> No
 
 
 @pytest.mark.parametrize("outcome", [a_failure(), Snooze(NO_WAIT)], ids=["retry", "snooze"])
+@pytest.mark.fault(19)
 async def test_a_retry_gives_up_its_unique_key_to_a_waiting_sibling(
     database: Database, outcome: Outcome
 ) -> None:
@@ -178,6 +182,7 @@ async def test_a_retry_gives_up_its_unique_key_to_a_waiting_sibling(
 
 
 @pytest.mark.parametrize("outcome", [a_failure(), Snooze(NO_WAIT)], ids=["retry", "snooze"])
+@pytest.mark.fault(19)
 async def test_a_retry_gives_up_its_key_also_when_the_sibling_comes_in_the_same_moment(
     database: Database, url: str, outcome: Outcome
 ) -> None:

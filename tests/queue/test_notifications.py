@@ -46,6 +46,7 @@ def inserted(job_id: int) -> dict[str, Any]:
     return {"type": "job_inserted", "job_id": job_id}
 
 
+@pytest.mark.fault(11)
 async def test_a_statement_tells_each_queue_once_on_both_channels(database: Database, ear: Ear) -> None:
     ids = await add(database, *[NewJob("work", queue=queue) for queue in "aaabbb"])
     heard = await ear.heard()

@@ -123,6 +123,7 @@ async def test_a_job_that_procrastinates_client_cancelled_goes_by_its_enqueueing
     assert await prune(database, older_than=WEEK, states=["cancelled"]) == {"cancelled": 1}
 
 
+@pytest.mark.fault(13)
 async def test_a_job_that_somebody_has_locked_is_passed_over(database: Database) -> None:
     await completed(database, 3)
     async with database.transaction() as connection:
@@ -134,6 +135,7 @@ async def test_a_job_that_somebody_has_locked_is_passed_over(database: Database)
     assert (await prune(database, older_than=NOW))["completed"] == 1
 
 
+@pytest.mark.fault(13)
 async def test_two_prunes_and_retries_at_once_share_the_work(database: Database) -> None:
     engine = PostgresEngine(database)
     for job in [await claim_one(database) for _ in range(60)]:

@@ -56,6 +56,7 @@ async def explain(
 
 
 @pytest.mark.parametrize("generic", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.fault(15)
 async def test_claim_walks_the_priority_index_and_stops_when_it_has_enough(
     database: Database, generic: str
 ) -> None:
@@ -130,6 +131,7 @@ async def fill_with_history(database: Database) -> None:
         ("dead", "jobs_failed_idx"),
     ],
 )
+@pytest.mark.fault(15)
 async def test_prune_reads_the_oldest_jobs_of_its_state_and_stops(
     database: Database, generic: str, state: str, index: str
 ) -> None:

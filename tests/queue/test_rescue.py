@@ -66,6 +66,7 @@ async def test_a_worker_is_gone_after_three_heartbeats_of_its_own(
     assert rows == ([] if lost else [{"id": worker}])
 
 
+@pytest.mark.fault(3)
 async def test_a_crash_counts_as_an_attempt_and_the_last_one_is_a_dead_letter(database: Database) -> None:
     [job_id] = await add(database, NewJob("work", max_attempts=3))
     for attempt in (1, 2, 3):
@@ -134,6 +135,7 @@ async def test_whoever_asks_is_alive(database: Database) -> None:
     assert await rescue_all(database, worker) == []
 
 
+@pytest.mark.fault(4)
 async def test_after_being_cut_off_itself_an_asker_takes_nobodys_silence_for_death(
     database: Database,
 ) -> None:
@@ -163,6 +165,7 @@ async def test_of_two_lost_jobs_with_one_unique_key_the_first_keeps_it(database:
     assert [(await row(database, job_id))["queueing_lock"] for job_id in ids] == ["k", None]
 
 
+@pytest.mark.fault(19)
 async def test_a_rescue_that_meets_a_new_sibling_gives_up_the_key(database: Database, url: str) -> None:
     [job_id] = await add(database, NewJob("work", unique_key="k"))
     await claim(database)

@@ -74,6 +74,7 @@ async def test_the_job_has_payload_queue_and_fire_time(url: str) -> None:
 
 
 @pytest.mark.parametrize("schedulers", [2, 8])
+@pytest.mark.fault(9)
 async def test_several_schedulers_at_once_fire_each_moment_once(url: str, schedulers: int) -> None:
     """FAULTS, the queue, 9."""
     schedules = [nightly(), nightly(name="hourly", cron="0 * * * *", missed="all")]
@@ -89,6 +90,7 @@ async def test_several_schedulers_at_once_fire_each_moment_once(url: str, schedu
     assert len(jobs) == 5
 
 
+@pytest.mark.fault(9)
 async def test_a_moment_whose_taker_dies_is_taken_by_the_next(url: str) -> None:
     await fire(url, "2026-01-01 12:00", nightly())
     async with at(url, "2026-01-02 03:00") as database, database.dedicated() as dying:

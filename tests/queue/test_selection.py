@@ -147,6 +147,7 @@ async def test_a_job_that_was_claimed_while_it_was_chosen_is_asked_to_end(
     assert (await row(database, first))["abort_requested"] is True
 
 
+@pytest.mark.fault(13)
 async def test_a_batch_that_met_a_deadlock_is_tried_again(database: Database, url: str) -> None:
     first, second = await add(database, NewJob("work"), NewJob("work"))
     lock = database.sql("SELECT FROM docyard.procrastinate_jobs WHERE id = %s FOR UPDATE")
@@ -160,6 +161,7 @@ async def test_a_batch_that_met_a_deadlock_is_tried_again(database: Database, ur
     assert await cancelling == [first, second]
 
 
+@pytest.mark.fault(13)
 async def test_claims_cancels_and_retries_of_the_same_jobs_lose_none(database: Database) -> None:
     ids = await add(database, *[NewJob("work")] * 300)
 

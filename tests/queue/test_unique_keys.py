@@ -163,6 +163,7 @@ async def test_a_key_while_waiting_is_another_than_the_same_word_until_done(data
     assert await add(database, NewJob("work", unique_key="k"), until_done()) == ids
 
 
+@pytest.mark.fault(19)
 async def test_a_retry_that_meets_a_waiting_sibling_gives_up_its_key(database: Database) -> None:
     [first] = await add(database, NewJob("work", unique_key="k"))
     [job] = await claim(database)
@@ -189,6 +190,7 @@ async def test_the_deletion_of_jobs_finds_their_keys_by_an_index(database: Datab
     assert "unique_keys_job_id_key" in str(found)
 
 
+@pytest.mark.fault(20)
 async def test_a_hundred_clients_with_one_key_make_one_row(url: str) -> None:
     # One scope after the other: so many connections at once are enough.
     for number, scope in enumerate(SCOPES, start=1):
@@ -212,6 +214,7 @@ async def test_a_hundred_clients_with_one_key_make_one_row(url: str) -> None:
             assert connection.execute("SELECT count(*) FROM docyard.jobs").fetchone() == (number,)
 
 
+@pytest.mark.fault(20)
 async def test_many_clients_replace_an_ended_holder_once(database: Database, url: str) -> None:
     [first] = await add(database, until_done())
     [job] = await claim(database)
@@ -258,6 +261,7 @@ async def test_who_finds_a_holder_waits_for_nobody(url: str) -> None:
 
 
 @pytest.mark.parametrize("scope", SCOPES, ids=IDS)
+@pytest.mark.fault(13)
 async def test_bulks_with_the_same_keys_in_other_orders_do_not_deadlock(
     url: str, scope: dict[str, Any]
 ) -> None:

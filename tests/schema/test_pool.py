@@ -72,6 +72,7 @@ async def test_sizes_that_contradict_each_other_are_refused(url: str) -> None:
     assert "DOCYARD_POOL_MAX_SIZE" in caught.value.hint
 
 
+@pytest.mark.fault(7)
 async def test_an_exhausted_pool_says_so_and_is_degraded(url: str) -> None:
     async with opened(url, pool_max_size=1, pool_acquire_seconds=0.2) as database:
         async with database.connection():
@@ -105,6 +106,7 @@ async def test_callers_that_wait_make_it_degraded(url: str) -> None:
     assert (health.status, health.reason) == (HealthStatus.DEGRADED, "2 callers wait for a connection")
 
 
+@pytest.mark.fault(5)
 async def test_connections_that_the_server_ended_are_never_handed_out(url: str) -> None:
     async with opened(url, pool_min_size=4, pool_max_size=4) as database:
         await database.pool.wait()

@@ -31,6 +31,7 @@ async def is_completed(database: Database, job_id: int) -> bool:
     return await state(database, job_id) == "completed"
 
 
+@pytest.mark.fault(1)
 async def test_the_job_of_a_killed_worker_is_taken_at_once_by_a_neighbour(
     database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any]
 ) -> None:
@@ -47,6 +48,7 @@ async def test_the_job_of_a_killed_worker_is_taken_at_once_by_a_neighbour(
     assert [entry["outcome"] for entry in await attempts(database, job_id)] == ["crashed", "completed"]
 
 
+@pytest.mark.fault(1)
 async def test_on_another_machine_it_is_taken_after_three_heartbeats(
     database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any]
 ) -> None:
@@ -68,6 +70,7 @@ async def is_leased_again(database: Database, job_id: int) -> bool:
     return bool((await row(database, job_id))["lease"] == 2)
 
 
+@pytest.mark.fault(2)
 async def test_a_zombies_late_commit_is_refused(
     database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any]
 ) -> None:
@@ -91,6 +94,7 @@ async def test_a_zombies_late_commit_is_refused(
     assert zombie.stop() == 0
 
 
+@pytest.mark.fault(2)
 async def test_a_zombie_inside_its_transaction_is_rolled_back_and_its_job_goes_on_elsewhere(
     database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any]
 ) -> None:
@@ -118,6 +122,7 @@ async def has_open_effect(database: Database) -> bool:
     )
 
 
+@pytest.mark.fault(3)
 async def test_a_job_that_always_kills_its_worker_becomes_a_dead_letter(
     database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any]
 ) -> None:
@@ -146,6 +151,7 @@ async def test_a_job_that_always_kills_its_worker_becomes_a_dead_letter(
     assert [job_id for job_id, _ in await effects()] == harmless
 
 
+@pytest.mark.fault(1)
 async def test_a_storm_of_kills_does_each_effect_exactly_once(
     database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any]
 ) -> None:
@@ -168,6 +174,7 @@ async def all_completed(database: Database) -> bool:
     return set(await states(database)) == {"completed"}
 
 
+@pytest.mark.fault(17)
 async def test_sigterm_gives_a_long_job_back_and_lets_a_short_one_finish(
     database: Database, url: str, start: Callable[..., Any]
 ) -> None:
@@ -192,6 +199,7 @@ async def test_a_hanging_thread_does_not_keep_a_stopped_worker_from_ending(
     assert await state(database, job_id) == "available"
 
 
+@pytest.mark.fault(3)
 async def test_a_blocked_event_loop_does_not_make_a_worker_look_dead(
     database: Database, url: str, start: Callable[..., Any]
 ) -> None:

@@ -57,6 +57,7 @@ def after(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
+@pytest.mark.fault(18)
 async def test_a_completion_is_tried_until_it_is_written(database: Database, after: bool) -> None:
     engine = Faulty(database, complete=[psycopg.OperationalError(), psycopg.InterfaceError("closed")])
     engine.after = after
@@ -66,6 +67,7 @@ async def test_a_completion_is_tried_until_it_is_written(database: Database, aft
     assert await states(database) == ["completed"] * 5
 
 
+@pytest.mark.fault(18)
 async def test_a_failure_is_tried_until_it_is_written(database: Database, after: bool) -> None:
     async def fails(attempt: Any, payload: Any) -> None:
         raise ValueError
@@ -78,6 +80,7 @@ async def test_a_failure_is_tried_until_it_is_written(database: Database, after:
     assert len(await attempts(database, job_id)) == 3
 
 
+@pytest.mark.fault(1)
 async def test_a_claim_whose_answer_was_lost_is_given_back_and_counts_no_attempt(database: Database) -> None:
     engine = Faulty(database, claim=[psycopg.OperationalError("gone")])
     engine.after = True
@@ -88,6 +91,7 @@ async def test_a_claim_whose_answer_was_lost_is_given_back_and_counts_no_attempt
     assert [(await row(database, job_id))["lease"] for job_id in ids] == [2, 2, 2]
 
 
+@pytest.mark.fault(18)
 async def test_one_completion_that_is_refused_does_not_fail_the_others(database: Database) -> None:
     # A constraint of the application's own on the table.
     await query(

@@ -54,6 +54,7 @@ async def is_shown_as(database: Database, wanted: str) -> bool:
     return [worker.state for worker in await Inspection(database).workers()] == [wanted]
 
 
+@pytest.mark.fault(7)
 async def test_it_beats_while_the_pool_is_exhausted(url: str) -> None:
     async with (
         opened(url, pool_max_size=1, pool_acquire_seconds=0.5) as database,
@@ -64,6 +65,7 @@ async def test_it_beats_while_the_pool_is_exhausted(url: str) -> None:
         await beating(watcher)
 
 
+@pytest.mark.fault(3)
 async def test_it_beats_while_the_event_loop_is_blocked(database: Database) -> None:
     async with running(database, Registry(), heartbeat_seconds=0.1):
         [before] = await Inspection(database).workers()
@@ -89,6 +91,7 @@ async def test_a_worker_whose_row_was_deleted_comes_back_under_its_number(databa
         assert await state(database, job_id) == "completed"
 
 
+@pytest.mark.fault(5)
 async def test_it_beats_again_after_its_connection_was_terminated(database: Database) -> None:
     heart = a_heartbeat(database)
     heart.start()

@@ -36,6 +36,7 @@ def counting() -> tuple[Registry, list[int]]:
     return registry, seen
 
 
+@pytest.mark.fault(5)
 async def test_a_terminated_listener_listens_again_and_looks_once_at_once(database: Database) -> None:
     registry, seen = counting()
     async with running(database, registry, poll_seconds=60):
@@ -58,6 +59,7 @@ async def listening(database: Database) -> bool:
     return len(found) == 1
 
 
+@pytest.mark.fault(5)
 async def test_every_connection_may_be_terminated(database: Database) -> None:
     registry, seen = counting()
     ids = await add(database, *[NewJob("work", {"seconds": 0.05}) for _ in range(100)])
@@ -95,6 +97,7 @@ async def scratch() -> AsyncIterator[ScratchServer]:
 
 
 @pytest.mark.slow
+@pytest.mark.fault(4)
 async def test_a_server_that_restarts_again_and_again_loses_and_doubles_nothing(
     scratch: ScratchServer, start: Callable[..., Any]
 ) -> None:

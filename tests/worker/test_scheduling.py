@@ -33,6 +33,7 @@ def ticking() -> tuple[Registry, list[datetime]]:
     return registry, seen
 
 
+@pytest.mark.fault(9)
 async def test_three_workers_run_each_moment_once(url: str) -> None:
     registry, seen = ticking()
     async with AsyncExitStack() as stack:
@@ -45,6 +46,7 @@ async def test_three_workers_run_each_moment_once(url: str) -> None:
     assert sorted(int((moment - min(seen)).total_seconds()) for moment in seen) == [*whole]
 
 
+@pytest.mark.fault(8)
 async def test_a_worker_whose_clock_is_an_hour_wrong_fires_by_the_databases(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +88,7 @@ async def scratch() -> AsyncIterator[ScratchServer]:
 
 
 @pytest.mark.slow
+@pytest.mark.fault(4)
 async def test_no_moment_comes_twice_over_restarts_of_postgres(scratch: ScratchServer) -> None:
     """FAULTS, the queue, 4."""
     registry, seen = ticking()

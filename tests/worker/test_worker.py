@@ -176,6 +176,7 @@ async def test_an_idle_worker_is_idle(
     assert len(claims) <= 25, "it spins"
 
 
+@pytest.mark.fault(12)
 async def test_polling_alone_finds_jobs_behind_a_transaction_pooler_and_says_so(
     url: str, gate: Gate, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,6 +238,7 @@ async def test_a_job_that_outlasts_the_stop_is_given_back_without_burning_its_at
     assert await state(database, job_id) == "completed"
 
 
+@pytest.mark.fault(17)
 async def test_the_heartbeat_goes_on_until_the_last_job_has_ended(database: Database, gate: Gate) -> None:
     await add(database)
 

@@ -17,13 +17,11 @@ from docyard_workers.process.attempts import Attempts
 from docyard_workers.process.batch_ends import BatchEnds
 from docyard_workers.process.claiming import Claiming
 from docyard_workers.process.ending import end_tasks
-from docyard_workers.process.lock_ends import LockEnds
 from docyard_workers.process.options import WorkerOptions
 from docyard_workers.process.recovery import Recovery
 from docyard_workers.process.scheduling import Scheduling
 
 if TYPE_CHECKING:
-    from docyard_queue.jobs import Job
     from docyard_queue.registry import Registry
     from docyard_schema.database import Database
 
@@ -65,14 +63,13 @@ class Worker:
         self._stopping = False
         self._background: list[asyncio.Task[None]] = []
         self._batch_ends = BatchEnds(self._engine)
-        self._lock_ends = LockEnds(self._engine, self.options.queues)
         self._attempts = Attempts(
             database,
             registry,
             self._engine,
             concurrency=self.options.concurrency,
             wake=self._wake.set,
-            ended=self._job_ended,
+            ended=self._batch_ends.job_ended,
         )
         self._claiming = Claiming(
             self._engine, kinds=self._kinds, queues=self.options.queues, begin=self._attempts.begin
@@ -120,7 +117,6 @@ class Worker:
             self._watch_cancels(),
             scheduling.run(),
             self._batch_ends.run(),
-            self._lock_ends.run(),
         )
         self._background = [asyncio.create_task(work) for work in background]
         _log.info(
@@ -146,7 +142,7 @@ class Worker:
 
     def stop(self) -> None:
         """Claim no more; ``run`` and ``drain`` return, and leaving the context waits for running jobs."""
-        self._stopping = self._lock_ends.stopping = True
+        self._stopping = True
         self._wake.set()
 
     async def run(self) -> None:
@@ -213,13 +209,8 @@ class Worker:
             async with asyncio.timeout(2):
                 await self._recovery.release_strays(grace_seconds=0)
                 await self._batch_ends.look()
-                await self._lock_ends.look()
         except _UNSETTLED as error:
             _log.warning("rescue.failed", error=brief(error))
-
-    def _job_ended(self, job: Job) -> None:
-        self._batch_ends.job_ended(job)
-        self._lock_ends.job_ended(job)
 
     async def _rest(self, longest: float) -> None:
         """Sleep until there may be something to claim."""
