@@ -16,7 +16,15 @@ from docyard_queue.batches import (
 )
 from docyard_queue.engine import Engine, PostgresEngine
 from docyard_queue.enqueue import enqueue, enqueue_async, enqueue_many
-from docyard_queue.errors import JobTimeout, LeaseLost, PermanentError, QueueError, RateLimited, UnknownKind
+from docyard_queue.errors import (
+    JobTimeout,
+    LeaseLost,
+    PermanentError,
+    QueueError,
+    QueueFull,
+    RateLimited,
+    UnknownKind,
+)
 from docyard_queue.inspection import Inspection
 from docyard_queue.jobs import Job, NewJob
 from docyard_queue.outcomes import Cancel, Done, Snooze
@@ -43,6 +51,7 @@ __all__ = [
     "PermanentError",
     "PostgresEngine",
     "QueueError",
+    "QueueFull",
     "QueueStats",
     "RateLimited",
     "Registry",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
+from docyard_queue import budgets
 from docyard_queue.enqueue import enqueue_many
 from docyard_queue.errors import LeaseLost, QueueError
 from docyard_queue.finish import statements
@@ -13,6 +14,7 @@ from docyard_queue.kept_text import encode_result
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from contextlib import AbstractContextManager
+    from datetime import timedelta
 
     import psycopg
 
@@ -91,6 +93,21 @@ class Attempt:
         values = {"id": self.job.id, "lease": self.job.lease, "progress": encode_result(progress)}
         async with self.database.connection() as connection:
             await connection.execute(self.database.sql(statements.report_progress), values)
+
+    async def cool_down(self, delay: timedelta, *, reason: str = "", whole_queue: bool = False) -> None:
+        """For so long no job of this one's partition key begins; without a key, or with ``whole_queue``, none
+        of its queue. Those that run go on.
+        """
+        key = None if whole_queue else self.job.partition_key
+        name = await budgets.limit_name(self.database, self.job.queue, key)
+        await budgets.cool_down_limit(self.database, name, delay, reason)
+
+    async def settle_weight(self, used: float) -> None:
+        """Say what the job really took from its queue's rate, from which its weight was taken when it began."""
+        difference = self.job.weight - used
+        keys = {None, self.job.partition_key}
+        names = [await budgets.limit_name(self.database, self.job.queue, key) for key in keys]
+        await budgets.give_back(self.database, [(name, "weight", difference) for name in names])
 
     @contextmanager
     def _only_once(self) -> Iterator[None]:

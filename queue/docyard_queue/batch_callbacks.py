@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from docyard_queue.enqueue import enqueue_async
+from docyard_queue.enqueue import enqueue_async, past_any_depth
 from docyard_queue.jobs import NewJob
 from docyard_queue.payload import encode_payload
 from docyard_schema.errors import InvalidInput
@@ -44,6 +44,8 @@ def encode_callback(job: NewJob) -> str:
             "unique_key": job.unique_key,
             "lock_key": job.lock_key,
             "batch_id": None if job.batch_id is None else str(job.batch_id),
+            "partition_key": job.partition_key,
+            "weight": job.weight,
         }
     )
 
@@ -69,6 +71,7 @@ async def close_batches(
             batch_id, callback = row
             job = _decode(callback)
             job = replace(job, payload={**job.payload, _BATCH_KEY: str(batch_id)})
+            await past_any_depth(connection)
             job_id = await enqueue_async(connection, job, schema=database.namespace.schema)
             await connection.execute(database.sql(_statements.link_callback), {"id": batch_id, "job": job_id})
         closed.append((batch_id, job_id))

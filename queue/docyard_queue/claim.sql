@@ -51,11 +51,13 @@ SET {begun}, counted = NULL
 -- The ids come as an array: joined as a row set the planner reads and sorts the whole backlog.
 WHERE job.id = ANY (ARRAY (
     WITH RECURSIVE closed AS MATERIALIZED (
-        SELECT array_agg(queue.name) AS names FROM docyard.queues AS queue WHERE queue.paused OR queue.limited
-            OR EXISTS (
-                SELECT FROM docyard.cool_downs AS pause
-                WHERE pause.name = docyard.limit_name(queue.name, NULL) AND pause.until > docyard.clock()
-            )
+        SELECT array_agg(shut.name) AS names
+        FROM (
+            SELECT queue.name FROM docyard.queues AS queue WHERE queue.paused OR queue.limited
+            UNION ALL
+            SELECT substr(pause.name, 7) FROM docyard.cool_downs AS pause
+            WHERE starts_with(pause.name, 'queue ') AND pause.until > docyard.clock()
+        ) AS shut
     ), ready (queue) AS (
         -- From name to name: as many index probes as there are queues.
         (SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting

@@ -13,6 +13,7 @@ from docyard_queue import batch_callbacks, finish, rescue
 from docyard_queue import claim as claiming
 from docyard_queue import enqueue as enqueueing
 from docyard_queue import limited_claim as limiting
+from docyard_queue import queues as naming
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -54,6 +55,9 @@ class Engine(Protocol):
 
     async def complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Job]:
         """Complete attempts with their results; returns those whose lease was lost."""
+
+    async def wake_next(self, locks: Collection[str], queues: Collection[str]) -> None:
+        """Tell workers that these lock keys, or places within the limits of these queues, came free."""
 
     async def settle(self, job: Job, outcome: Outcome) -> bool:
         """Write any outcome of one attempt; False when its lease was lost."""
@@ -115,6 +119,10 @@ class PostgresEngine(Engine):
     @override
     async def complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Job]:
         return await finish.complete(self._database, finished)
+
+    @override
+    async def wake_next(self, locks: Collection[str], queues: Collection[str]) -> None:
+        await naming.wake_next(self._database, locks, queues)
 
     @override
     async def settle(self, job: Job, outcome: Outcome) -> bool:

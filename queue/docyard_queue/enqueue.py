@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg.rows import tuple_row
 
+from docyard_queue.errors import QueueFull
 from docyard_queue.payload import encode_payload
 from docyard_schema.namespace import Namespace
 from docyard_schema.statements import load_statements
@@ -46,10 +48,10 @@ def enqueue(connection: psycopg.Connection[Any], job: NewJob, *, schema: str = "
     """Add one job; returns its id, or that of the job which holds its unique key.
 
     The caller owns the transaction: nothing is committed here. Raises :class:`InvalidInput` for a payload
-    that is not JSON or larger than 1 MiB.
+    that is not JSON or larger than 1 MiB, and :class:`QueueFull` when the queue has reached its depth.
     """
     # A cursor of our own: the connection's may make other rows, or take other placeholders.
-    with psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
+    with _refusals(), psycopg.Cursor(connection, row_factory=tuple_row) as cursor:
         return _one_id(cursor.execute(_statement(job, schema), _values(job)).fetchone())
 
 
@@ -57,9 +59,10 @@ async def enqueue_async(
     connection: psycopg.AsyncConnection[Any], job: NewJob, *, schema: str = "docyard"
 ) -> int:
     """:func:`enqueue` on an asynchronous connection."""
-    async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
-        await cursor.execute(_statement(job, schema), _values(job))
-        return _one_id(await cursor.fetchone())
+    with _refusals():
+        async with psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor:
+            await cursor.execute(_statement(job, schema), _values(job))
+            return _one_id(await cursor.fetchone())
 
 
 async def enqueue_many(
@@ -86,6 +89,11 @@ async def enqueue_many(
     return [ids[position] for position in range(len(wanted))]
 
 
+async def past_any_depth(connection: psycopg.AsyncConnection[Any]) -> None:
+    """Let this transaction enqueue into full queues too: for what only comes once."""
+    await connection.execute(b"SELECT set_config('docyard.any_depth', 'on', true)")
+
+
 async def _insert(
     cursor: psycopg.AsyncCursor[Any],
     statement: str,
@@ -94,8 +102,19 @@ async def _insert(
     schema: str,
 ) -> list[int]:
     columns = {array: _column(name, part) for name, array in arrays.items()}
-    await cursor.execute(Namespace(schema).sql(statement), columns)
+    with _refusals():
+        await cursor.execute(Namespace(schema).sql(statement), columns)
     return [int(row[0]) for row in await cursor.fetchall()]
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """What the database refuses, as an error of ours."""
+    try:
+        yield
+    except psycopg.errors.ConfigurationLimitExceeded as error:
+        told = error.diag
+        raise QueueFull(told.message_primary or str(error), hint=told.message_hint or "") from error
 
 
 def _statement(job: NewJob, schema: str) -> bytes:

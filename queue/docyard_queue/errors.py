@@ -5,7 +5,7 @@ DocyardError                (docyard_schema.errors)
     ├── LeaseLost           another worker has the job by now; nothing was written
     ├── PermanentError      raise it: trying again cannot help, the job is dead at once
     ├── RateLimited         raise it: try again after a while, this attempt does not count
-    ├── QueueFull           as many jobs wait as its queue allows; nothing was enqueued
+    │   └── QueueFull       as many jobs wait as their queue allows; nothing was enqueued
     ├── JobTimeout          the handler ran longer than its timeout
     └── UnknownKind         no handler is registered under that name
 """
@@ -61,11 +61,10 @@ class RateLimited(QueueError):
         self.retry_after = retry_after
 
 
-class QueueFull(QueueError):
-    """As many jobs wait in the queue as its limits allow: enqueue again later. The transaction is lost."""
+class QueueFull(RateLimited):
+    """As many jobs wait in the queue as its depth allows: enqueue again later. The transaction is lost."""
 
     code = "queue_full"
-    retryable = True
 
 
 class JobTimeout(QueueError):

@@ -14,6 +14,8 @@ from docyard_schema.errors import InvalidInput
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from docyard_schema.database import Connection, Database
 
 _statements = load_statements("docyard_queue", "queues.sql")
@@ -75,6 +77,13 @@ async def resume(database: Database, name: str, *, connection: Connection | None
 async def wake(database: Database, connection: Connection, name: str) -> None:
     """Tell workers, when this transaction commits, that jobs of the queue wait, if any do."""
     await connection.execute(database.sql(_statements.wake), {"name": name})
+
+
+async def wake_next(database: Database, locks: Collection[str], queues: Collection[str]) -> None:
+    """Tell workers of the jobs that waited for these lock keys, or for a place in these queues."""
+    values = {"locks": list(locks), "queues": list(queues)}
+    async with database.connection() as connection:
+        await connection.execute(database.sql(_statements.wake_next), values)
 
 
 def require_queue_name(name: str) -> str:

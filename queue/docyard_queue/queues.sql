@@ -51,3 +51,48 @@ CROSS JOIN unnest(
     ARRAY['procrastinate_any_queue_v1', 'procrastinate_queue_v1#' || %(name)s::text]
 ) AS channel (name)
 WHERE pg_notification_queue_usage() <= 0.5;
+
+-- name: wake_next
+-- For each lock key and each queue with limits that came free, the job that may begin now; one notice per queue.
+WITH next AS (
+    SELECT found.queue_name, found.id
+    FROM unnest(%(locks)s::text[]) AS freed (lock) CROSS JOIN LATERAL (
+        SELECT job.queue_name, job.id FROM docyard.procrastinate_jobs AS job
+        WHERE job.lock = freed.lock AND job.status = 'todo'
+            AND (job.scheduled_at IS NULL OR job.scheduled_at <= docyard.clock())
+        ORDER BY job.priority DESC, job.id
+        LIMIT 1
+    ) AS found
+    UNION ALL
+    SELECT found.queue_name, found.id
+    FROM unnest(%(queues)s::text[]) AS freed (queue) CROSS JOIN LATERAL (
+        SELECT ready.* FROM (
+            SELECT job.queue_name, job.id FROM docyard.procrastinate_jobs AS job
+            WHERE job.status = 'todo' AND job.scheduled_at IS NULL AND job.partition_key IS NULL
+                AND job.queue_name = freed.queue
+            LIMIT 1
+        ) AS ready
+        UNION ALL
+        SELECT keyed.* FROM (
+            SELECT job.queue_name, job.id FROM docyard.procrastinate_jobs AS job
+            WHERE job.status = 'todo' AND job.partition_key IS NOT NULL AND job.queue_name = freed.queue
+            LIMIT 1
+        ) AS keyed
+        UNION ALL
+        SELECT due.* FROM (
+            SELECT job.queue_name, job.id FROM docyard.procrastinate_jobs AS job
+            WHERE job.status = 'todo' AND job.scheduled_at IS NOT NULL AND job.partition_key IS NULL
+                AND job.queue_name = freed.queue
+            LIMIT 1
+        ) AS due
+        LIMIT 1
+    ) AS found
+), arrived AS (
+    SELECT next.queue_name, json_build_object('type', 'job_inserted', 'job_id', min(next.id))::text AS message
+    FROM next GROUP BY next.queue_name
+)
+SELECT pg_notify(channel.name, arrived.message)
+FROM arrived CROSS JOIN LATERAL (
+    VALUES ('procrastinate_any_queue_v1'), ('procrastinate_queue_v1#' || arrived.queue_name)
+) AS channel (name)
+WHERE pg_notification_queue_usage() <= 0.5 AND octet_length(channel.name) < 64;

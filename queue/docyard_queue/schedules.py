@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from docyard_queue.cron import Cron
-from docyard_queue.enqueue import enqueue_async
+from docyard_queue.enqueue import enqueue_async, past_any_depth
 from docyard_queue.jobs import DEFAULT_QUEUE, MAXIMUM_KIND_LENGTH, NewJob
 from docyard_queue.payload import encode_payload
 from docyard_schema.errors import ConfigError, InvalidInput
@@ -145,6 +145,7 @@ async def _fire(database: Database, schedule: Schedule, moment: datetime) -> int
         taken = await cursor.fetchone()
         if taken is None:
             return None
+        await past_any_depth(connection)
         job_id = await enqueue_async(connection, schedule.job(moment), schema=database.namespace.schema)
         await connection.execute(database.sql(_statements.link), {"id": taken[0], "job": job_id})
         await connection.execute(database.sql(_statements.prune), values)

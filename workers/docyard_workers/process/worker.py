@@ -17,11 +17,13 @@ from docyard_workers.process.attempts import Attempts
 from docyard_workers.process.batch_ends import BatchEnds
 from docyard_workers.process.claiming import Claiming
 from docyard_workers.process.ending import end_tasks
+from docyard_workers.process.freeing import Freeing
 from docyard_workers.process.options import WorkerOptions
 from docyard_workers.process.recovery import Recovery
 from docyard_workers.process.scheduling import Scheduling
 
 if TYPE_CHECKING:
+    from docyard_queue.jobs import Job
     from docyard_queue.registry import Registry
     from docyard_schema.database import Database
 
@@ -63,13 +65,14 @@ class Worker:
         self._stopping = False
         self._background: list[asyncio.Task[None]] = []
         self._batch_ends = BatchEnds(self._engine)
+        self._freeing = Freeing(self._engine)
         self._attempts = Attempts(
             database,
             registry,
             self._engine,
             concurrency=self.options.concurrency,
             wake=self._wake.set,
-            ended=self._batch_ends.job_ended,
+            ended=self._job_ended,
         )
         self._claiming = Claiming(
             self._engine, kinds=self._kinds, queues=self.options.queues, begin=self._attempts.begin
@@ -117,6 +120,7 @@ class Worker:
             self._watch_cancels(),
             scheduling.run(),
             self._batch_ends.run(),
+            self._freeing.run(),
         )
         self._background = [asyncio.create_task(work) for work in background]
         _log.info(
@@ -192,6 +196,10 @@ class Worker:
             await self._sleep(random.uniform(0.1, 1))  # noqa: S311 - jitter
             return True
 
+    def _job_ended(self, job: Job) -> None:
+        self._batch_ends.job_ended(job)
+        self._freeing.job_ended(job)
+
     async def _watch_cancels(self) -> None:
         while True:
             await self._cancels.wait()
@@ -209,6 +217,7 @@ class Worker:
             async with asyncio.timeout(2):
                 await self._recovery.release_strays(grace_seconds=0)
                 await self._batch_ends.look()
+                await self._freeing.tell()
         except _UNSETTLED as error:
             _log.warning("rescue.failed", error=brief(error))
 

@@ -58,10 +58,11 @@ LANGUAGE sql STABLE PARALLEL SAFE
 RETURN least(amount, balance
     + amount * greatest(0, extract(epoch FROM docyard.clock() - balanced_at)::double precision) / window_seconds);
 
--- The name of a queue's budget, and of one of its keys.
+-- The name of a queue's budget, and of one of its keys: "queue embed", "key 5 embed tenant 7". The length keeps apart
+-- what would read the same.
 CREATE FUNCTION docyard.limit_name(queue text, partition_key text) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
-RETURN 'queue ' || queue || coalesce(' key ' || partition_key, '');
+RETURN coalesce('key ' || octet_length(queue) || ' ' || queue || ' ' || partition_key, 'queue ' || queue);
 
 -- Nothing of this name begins before: a budget's, a queue's or a key's (docyard.limit_name).
 CREATE TABLE docyard.cool_downs (
@@ -75,6 +76,10 @@ LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
     full_queue record;
 BEGIN
+    -- What docyard itself enqueues, a schedule's moment or a batch's callback, is worth more than a depth.
+    IF current_setting('docyard.any_depth', true) = 'on' THEN
+        RETURN NULL;
+    END IF;
     FOR full_queue IN
         SELECT queue.name, queue.max_depth
         FROM docyard.queues AS queue
