@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types layers unit bench bench-queue format clean
+.PHONY: help setup demo test lint types layers unit faults bench bench-queue format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
@@ -36,6 +36,9 @@ layers: $(READY) ## imports only point down
 
 unit: $(READY) ## the tests, on a real Postgres
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+faults: $(READY) ## every fault of docs/faults.md injected, the storms in full length: some minutes
+	FAULTS=long $(BIN)/python -m pytest -m fault -n auto --dist worksteal
 
 bench: bench-queue ## all benchmarks: tables here, JSON in benchmarks/results
 

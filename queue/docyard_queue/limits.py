@@ -62,9 +62,7 @@ class Limits:
 async def limits_of(database: Database, queue: str, *, connection: Connection | None = None) -> Limits:
     """The limits of a queue; without any for one that nobody has limited."""
     async with database.connection(connection) as opened:
-        cursor = await opened.execute(
-            database.sql(_statements.limits_of), {"name": require_queue_name(queue)}
-        )
+        cursor = await opened.execute(database.sql(_statements.limits_of), {"name": require_queue_name(queue)})
         row = await cursor.fetchone()
     if row is None:
         return Limits()

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.slow, pytest.mark.fault(3)]
 
 
-@pytest.mark.parametrize("poison", ["exits", "segfaults", "is killed for its memory"])
 async def test_what_kills_its_process_becomes_a_dead_letter_and_its_neighbours_complete(
-    database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any], poison: str
+    database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any]
 ) -> None:
-    [killer] = await add(database, NewJob(poison, priority=9))
+    poison = ("exits", "segfaults", "is killed for its memory")
+    killers = await add(database, *[NewJob(kind, priority=9) for kind in poison])
     harmless = await add(database, *[NewJob("effect", {"seconds": 0.05})] * 3)
     current = start(url)
 
@@ -33,11 +33,12 @@ async def test_what_kills_its_process_becomes_a_dead_letter_and_its_neighbours_c
             current = start(url)
         return not {"running", "available", "retryable"} & set(await states(database))
 
-    await eventually(all_settled, seconds=40)
-    assert await states(database) == ["dead", "completed", "completed", "completed"]
-    stored = await row(database, killer)
-    assert (stored["attempts"], stored["error_code"]) == (2, "crashed")
-    assert [entry["outcome"] for entry in await attempts(database, killer)] == ["crashed", "crashed"]
+    await eventually(all_settled, seconds=60)
+    assert await states(database) == ["dead"] * 3 + ["completed"] * 3
+    for killer in killers:
+        stored = await row(database, killer)
+        assert (stored["attempts"], stored["error_code"]) == (2, "crashed")
+        assert [entry["outcome"] for entry in await attempts(database, killer)] == ["crashed", "crashed"]
     assert await effects() == harmless
     assert current.stop() == 0
 
