@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import psycopg
+from psycopg.pq import ConnStatus
 from typing_extensions import override
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterator
+    from collections.abc import Generator, Iterator
 
     from psycopg.pq.abc import PGconn
 
@@ -31,18 +31,28 @@ class PatientConnection(psycopg.AsyncConnection[Any]):
     """A connection that is closed when the server says nothing for ``answer_seconds`` (None: no limit).
 
     The statement fails with :class:`psycopg.OperationalError` then. Whether the server did what it was
-    asked is not known, as with any connection that breaks. The session may stand at the server for hours
-    and hold locks: it is written down in ``abandoned``, for whoever can end it there.
+    asked is not known, as with any connection that breaks. When the connection ends amid a statement, for
+    this reason or because whoever waited was cancelled, the session may stand at the server for hours and
+    hold locks: it is written down in ``abandoned``, for whoever can end it there.
     """
 
     answer_seconds: float | None = None
     abandoned: list[Abandoned] | None = None
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._server_pid = self.pgconn.backend_pid
+
     @override
     async def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
-        if self.answer_seconds is not None:
-            gen = _heard(gen, self.pgconn, self.answer_seconds, self.abandoned)
-        return await super().wait(gen, *arguments, **options)
+        if self.answer_seconds is None:
+            return await super().wait(gen, *arguments, **options)
+        try:
+            heard = _heard(gen, self.pgconn, self.answer_seconds)
+            return await super().wait(heard, *arguments, **options)
+        except BaseException:
+            _write_down(self._server_pid, self.pgconn, self.abandoned)
+            raise
 
 
 class PatientSyncConnection(psycopg.Connection[Any]):
@@ -51,11 +61,20 @@ class PatientSyncConnection(psycopg.Connection[Any]):
     answer_seconds: float | None = None
     abandoned: list[Abandoned] | None = None
 
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._server_pid = self.pgconn.backend_pid
+
     @override
     def wait(self, gen: Any, *arguments: Any, **options: Any) -> Any:
-        if self.answer_seconds is not None:
-            gen = _heard(gen, self.pgconn, self.answer_seconds, self.abandoned)
-        return super().wait(gen, *arguments, **options)
+        if self.answer_seconds is None:
+            return super().wait(gen, *arguments, **options)
+        try:
+            heard = _heard(gen, self.pgconn, self.answer_seconds)
+            return super().wait(heard, *arguments, **options)
+        except BaseException:
+            _write_down(self._server_pid, self.pgconn, self.abandoned)
+            raise
 
 
 @contextmanager
@@ -80,29 +99,24 @@ def answering_within(
         yield
         return
     # An application's own: its class is not ours, so this one object is taught.
+    wait, pgconn, server_pid = connection.wait, connection.pgconn, connection.pgconn.backend_pid
+
+    async def patiently(gen: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return await wait(_heard(gen, pgconn, seconds), *arguments, **options)
+        except BaseException:
+            _write_down(server_pid, pgconn, abandoned)
+            raise
+
     taught: Any = connection
-    taught.wait = partial(_wait, connection.wait, connection.pgconn, seconds, abandoned)
+    taught.wait = patiently
     try:
         yield
     finally:
         del taught.wait
 
 
-async def _wait(
-    wait: Callable[..., Awaitable[Any]],
-    pgconn: PGconn,
-    seconds: float,
-    abandoned: list[Abandoned] | None,
-    gen: Any,
-    *arguments: Any,
-    **options: Any,
-) -> Any:
-    return await wait(_heard(gen, pgconn, seconds, abandoned), *arguments, **options)
-
-
-def _heard(
-    gen: Generator[Any, Any, Any], pgconn: PGconn, seconds: float, abandoned: list[Abandoned] | None
-) -> Generator[Any, Any, Any]:
+def _heard(gen: Generator[Any, Any, Any], pgconn: PGconn, seconds: float) -> Generator[Any, Any, Any]:
     """One of psycopg's exchanges with the server, ended when the socket was not ready for so long.
 
     psycopg itself comes back ten times a second without news; only then is the clock asked.
@@ -116,10 +130,8 @@ def _heard(
                 silent_since = None
             elif silent_since is None:
                 silent_since = time.monotonic()
-            elif (now := time.monotonic()) - silent_since > seconds:
+            elif time.monotonic() - silent_since > seconds:
                 gen.close()
-                if abandoned is not None:
-                    abandoned.append((pgconn.backend_pid, now))
                 pgconn.finish()
                 raise psycopg.OperationalError(
                     f"the server has not answered for {seconds:g} s; the connection was closed"
@@ -127,3 +139,8 @@ def _heard(
             wanted = gen.send(ready)
     except StopIteration as ended:
         return ended.value
+
+
+def _write_down(server_pid: int, pgconn: PGconn, abandoned: list[Abandoned] | None) -> None:
+    if abandoned is not None and pgconn.status == ConnStatus.BAD:
+        abandoned.append((server_pid, time.monotonic()))

@@ -12,6 +12,7 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg_pool import PoolClosed, PoolTimeout, TooManyRequests
 
+from docyard_schema.answers import answering_within
 from docyard_schema.connection_string import mask_password
 from docyard_schema.errors import PoolExhausted
 from docyard_schema.pool import why_none
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 # Two of waiting for a connection, two of an attempt beside the pool, and some to spare.
 LONGEST_SECONDS = 6
 _ACQUIRE_SECONDS = 2
+_ANSWER_SECONDS = 3
 
 
 class HealthStatus(StrEnum):
@@ -59,9 +61,10 @@ async def _look(pool: Pool) -> tuple[HealthStatus, str]:
     try:
         async with pool.connection(timeout=_ACQUIRE_SECONDS) as connection:
             cursor = connection.cursor(row_factory=tuple_row)
-            await cursor.execute(
-                "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
-            )
+            with answering_within(connection, _ANSWER_SECONDS):
+                await cursor.execute(
+                    "SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on'"
+                )
             row = await cursor.fetchone()
     except PoolClosed:
         return HealthStatus.UNAVAILABLE, "the database is closed"

@@ -21,6 +21,7 @@ from docyard_queue.heartbeat import Heartbeat
 from docyard_schema import Database, DatabaseSettings
 from docyard_schema.answers import PatientConnection, answering_within
 from docyard_schema.errors import DatabaseUnavailable
+from docyard_schema.health import HealthStatus
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -160,6 +161,41 @@ async def test_a_handler_that_is_cancelled_in_the_silence_ends(
 
 async def died(database: Database, job_id: int) -> bool:
     return await state(database, job_id) == "dead"
+
+
+async def test_the_session_of_a_handler_that_ran_out_of_time_in_the_silence_keeps_no_job(
+    through: Database, database: Database, proxy: SilentProxy
+) -> None:
+    await query(database, "CREATE TABLE public.effects (job_id bigint)")
+    registry = Registry()
+
+    @registry.handler("work", timeout=timedelta(seconds=0.5), max_attempts=3, backoff=AT_ONCE)
+    async def handler(attempt: Any, payload: Any) -> None:
+        async with attempt.commit() as connection:
+            if attempt.number == 1:
+                proxy.silence()
+            await connection.execute("INSERT INTO public.effects VALUES (%s)", [attempt.job.id])
+
+    # It is cancelled before the limit: psycopg gives the connection up when it cannot cancel the INSERT.
+    [job_id] = await add(database)
+    async with running(through, registry, heartbeat_seconds=0.5):
+        await eventually(lambda: completed(database, job_id), seconds=20)
+    assert await query(database, "SELECT job_id FROM public.effects") == [{"job_id": job_id}]
+
+
+async def test_a_health_check_does_not_wait_for_the_silence_to_end(
+    through: Database, proxy: SilentProxy
+) -> None:
+    proxy.silence()
+    health = await through.health_check()
+    assert health.status is HealthStatus.UNAVAILABLE
+    assert "has not answered for 3 s" in health.reason
+    assert health.milliseconds < 5000
+    await eventually(lambda: is_healthy(through))
+
+
+async def is_healthy(database: Database) -> bool:
+    return (await database.health_check()).status is HealthStatus.HEALTHY
 
 
 async def test_an_applications_own_pool_is_limited_while_docyard_uses_it(
