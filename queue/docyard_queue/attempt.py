@@ -103,7 +103,7 @@ class Attempt:
         await budgets.cool_down_limit(self.database, name, delay, reason)
 
     async def settle_weight(self, used: float) -> None:
-        """Say what the job really took from its queue's rate, from which its weight was taken when it began."""
+        """Say what the job really took of its queue's rate, of which its weight was taken at the claim."""
         difference = self.job.weight - used
         keys = {None, self.job.partition_key}
         names = [await budgets.limit_name(self.database, self.job.queue, key) for key in keys]

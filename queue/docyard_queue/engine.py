@@ -42,6 +42,11 @@ class Engine(Protocol):
     ) -> list[Job]:
         """Take up to ``slots`` runnable jobs of queues without limits; their attempts are counted."""
 
+    async def claim_aged(
+        self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
+    ) -> list[Job]:
+        """Take up to ``slots`` jobs that have waited too long, whatever their priority."""
+
     async def limited_queues(self, queues: Sequence[str] | None) -> list[str]:
         """The queues, of these or of all, in which jobs wait for :meth:`claim_limited`."""
 
@@ -99,6 +104,12 @@ class PostgresEngine(Engine):
         self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
     ) -> list[Job]:
         return await claiming.claim(self._database, worker_id, slots=slots, kinds=kinds, queues=queues)
+
+    @override
+    async def claim_aged(
+        self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
+    ) -> list[Job]:
+        return await claiming.claim_aged(self._database, worker_id, slots=slots, kinds=kinds, queues=queues)
 
     @override
     async def limited_queues(self, queues: Sequence[str] | None) -> list[str]:

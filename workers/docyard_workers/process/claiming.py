@@ -19,6 +19,8 @@ _SHORTEST_LOOK_SECONDS = 0.01
 # When another claimer is at a queue, and at what random distance to come again.
 _BUSY_SECONDS = (0.002, 0.01)
 _DUE_SECONDS = 0.25
+# How often a worker that is always full gives a tenth of its slots to jobs that have waited too long.
+_AGED_SECONDS = 1.0
 
 
 class Claiming:
@@ -41,7 +43,7 @@ class Claiming:
         self._queues = queues
         self._begin = begin
         self._limited: list[str] = []
-        self._looked_at = self._due_asked_at = float("-inf")
+        self._looked_at = self._aged_at = self._due_asked_at = float("-inf")
         self._full = False
         self._limited_first = False
         # Where in a queue's partition keys the next claim goes on.
@@ -57,6 +59,8 @@ class Claiming:
         self._limited_first = not self._limited_first
         if self._limited and self._limited_first:
             left -= await self._claim_limited(worker_id, (left + 1) // 2)
+        if self._full and time.monotonic() - self._aged_at > _AGED_SECONDS:
+            left -= await self._claim_aged(worker_id, max(1, left // 10))
         jobs: list[Job] = []
         if left:
             jobs = await self._engine.claim(worker_id, slots=left, kinds=self._kinds, queues=self._queues)
@@ -84,6 +88,14 @@ class Claiming:
     async def _look(self) -> None:
         self._limited = await self._engine.limited_queues(self._queues)
         self._looked_at = time.monotonic()
+
+    async def _claim_aged(self, worker_id: int, slots: int) -> int:
+        """Claim a few jobs that more urgent ones kept waiting; how many."""
+        self._aged_at = time.monotonic()
+        jobs = await self._engine.claim_aged(worker_id, slots=slots, kinds=self._kinds, queues=self._queues)
+        for job in jobs:
+            self._begin(job)
+        return len(jobs)
 
     async def _claim_limited(self, worker_id: int, slots: int) -> int:
         """Claim from queues with limits, in a random order; how many."""
