@@ -66,11 +66,13 @@ WHERE job.id = ANY (ARRAY (
         -- From name to name: as many index probes as there are queues.
         (SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
         WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
         ORDER BY waiting.queue_name LIMIT 1)
         UNION ALL
         SELECT next.queue_name FROM ready CROSS JOIN LATERAL (
             SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
             WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
                 AND waiting.queue_name > ready.queue
             ORDER BY waiting.queue_name LIMIT 1
         ) AS next
@@ -96,6 +98,7 @@ WHERE job.id = ANY (ARRAY (
         FROM ready CROSS JOIN LATERAL (
             SELECT waiting.priority, waiting.id FROM docyard.procrastinate_jobs AS waiting
             WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
                 AND waiting.queue_name = ready.queue
             ORDER BY waiting.priority DESC, waiting.id LIMIT 1
         ) AS head
@@ -133,6 +136,7 @@ WHERE job.id = ANY (ARRAY (
             FROM docyard.procrastinate_jobs AS waiting
             WHERE turn.level IS NULL
                 AND waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
                 AND waiting.queue_name = turn.queue AND waiting.priority BETWEEN turn.low AND turn.high
                 AND {can_run}
             ORDER BY waiting.priority DESC, waiting.id
@@ -239,6 +243,7 @@ WITH RECURSIVE rule AS MATERIALIZED (
             SELECT waiting.id, waiting.priority, coalesce(waiting.weight, 1) AS weight
             FROM docyard.procrastinate_jobs AS waiting
             WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
                 AND waiting.queue_name = %(queue)s
                 AND {can_run}
             ORDER BY waiting.priority DESC, waiting.id
@@ -310,12 +315,14 @@ WHERE job.id = ANY (ARRAY (
     WITH RECURSIVE level (queue, priority) AS (
         (SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
         WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
         ORDER BY waiting.queue_name, waiting.priority DESC LIMIT 1)
         UNION ALL
         SELECT next.queue_name, next.priority FROM level CROSS JOIN LATERAL (
             SELECT found.* FROM (
                 SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
                 WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
                     AND waiting.queue_name = level.queue AND waiting.priority < level.priority
                 ORDER BY waiting.priority DESC LIMIT 1
             ) AS found
@@ -323,6 +330,7 @@ WHERE job.id = ANY (ARRAY (
             SELECT found.* FROM (
                 SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
                 WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
                     AND waiting.queue_name > level.queue
                 ORDER BY waiting.queue_name, waiting.priority DESC LIMIT 1
             ) AS found
@@ -333,6 +341,7 @@ WHERE job.id = ANY (ARRAY (
         FROM level CROSS JOIN LATERAL (
             SELECT waiting.id, waiting.created_at FROM docyard.procrastinate_jobs AS waiting
             WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
                 AND waiting.queue_name = level.queue AND waiting.priority = level.priority
             ORDER BY waiting.id LIMIT 1
         ) AS head
@@ -345,6 +354,7 @@ WHERE job.id = ANY (ARRAY (
     CROSS JOIN LATERAL (
         SELECT waiting.id FROM docyard.procrastinate_jobs AS waiting
         WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
             AND waiting.queue_name = old.queue AND waiting.priority = old.priority
             AND waiting.created_at <= docyard.clock() - make_interval(secs => %(age)s)
             AND {can_run}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
-from docyard_queue import batch_callbacks, finish, rescue
+from docyard_queue import batch_callbacks, finish, lock_lines, rescue
 from docyard_queue import claim as claiming
 from docyard_queue import enqueue as enqueueing
 from docyard_queue import limited_claim as limiting
@@ -60,6 +60,12 @@ class Engine(Protocol):
 
     async def complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Job]:
         """Complete attempts with their results; returns those whose lease was lost."""
+
+    async def park(self) -> int:
+        """Take jobs that are far behind in the line of their lock key out of the claims' way; how many."""
+
+    async def unpark(self) -> int:
+        """Bring those back whose turn comes near; how many."""
 
     async def wake_next(self, locks: Collection[str], queues: Collection[str]) -> None:
         """Tell workers that these lock keys, or places within the limits of these queues, came free."""
@@ -130,6 +136,14 @@ class PostgresEngine(Engine):
     @override
     async def complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Job]:
         return await finish.complete(self._database, finished)
+
+    @override
+    async def park(self) -> int:
+        return await lock_lines.park(self._database)
+
+    @override
+    async def unpark(self) -> int:
+        return await lock_lines.unpark(self._database)
 
     @override
     async def wake_next(self, locks: Collection[str], queues: Collection[str]) -> None:

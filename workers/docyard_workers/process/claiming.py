@@ -21,6 +21,10 @@ _BUSY_SECONDS = (0.002, 0.01)
 _DUE_SECONDS = 0.25
 # How often a worker that is always full gives a tenth of its slots to jobs that have waited too long.
 _AGED_SECONDS = 1.0
+# A claim that takes longer may have walked along the line of one lock key; how often to look for that.
+_SLOW_SECONDS = 0.005
+_SLOW_SECONDS_A_SLOT = 0.0001
+_PARK_SECONDS = 0.5
 
 
 class Claiming:
@@ -43,8 +47,8 @@ class Claiming:
         self._queues = queues
         self._begin = begin
         self._limited: list[str] = []
-        self._looked_at = self._aged_at = self._due_asked_at = float("-inf")
-        self._full = False
+        self._looked_at = self._parked_at = self._aged_at = self._due_asked_at = float("-inf")
+        self._full = self._slow = False
         self._limited_first = False
         # Where in a queue's partition keys the next claim goes on.
         self._after: dict[str, str] = {}
@@ -63,14 +67,19 @@ class Claiming:
             left -= await self._claim_aged(worker_id, max(1, left // 10))
         jobs: list[Job] = []
         if left:
+            begun = time.monotonic()
             jobs = await self._engine.claim(worker_id, slots=left, kinds=self._kinds, queues=self._queues)
+            self._slow = time.monotonic() - begun > _SLOW_SECONDS + _SLOW_SECONDS_A_SLOT * left
             for job in jobs:
                 self._begin(job)
             left -= len(jobs)
         self._full = not left
         if left:
+            came_near = 0
             if time.monotonic() - self._looked_at > _SHORTEST_LOOK_SECONDS:
-                await self._look()
+                came_near = await self._look()
+            if came_near:
+                return True
             left -= await self._claim_limited(worker_id, left)
         return not left
 
@@ -85,9 +94,16 @@ class Claiming:
         # A little later: the database's clock is asked when the time has come there.
         return max(0.001, min([longest, *(moment + 0.001 for moment in moments)]))
 
-    async def _look(self) -> None:
+    async def _look(self) -> int:
+        """See what the fast claim does not; how many jobs came to the front of their lock key's line."""
         self._limited = await self._engine.limited_queues(self._queues)
+        came_near = await self._engine.unpark()
+        if self._slow and time.monotonic() - self._parked_at > _PARK_SECONDS:
+            # Perhaps it walked along the line of one lock key.
+            await self._engine.park()
+            self._parked_at = time.monotonic()
         self._looked_at = time.monotonic()
+        return came_near
 
     async def _claim_aged(self, worker_id: int, slots: int) -> int:
         """Claim a few jobs that more urgent ones kept waiting; how many."""
