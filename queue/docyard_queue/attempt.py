@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from docyard_queue import budgets
-from docyard_queue.enqueue import enqueue_many
+from docyard_queue.bulk import enqueue_many
 from docyard_queue.errors import LeaseLost, QueueError
 from docyard_queue.finish import statements
 from docyard_queue.kept_text import encode_result

@@ -11,9 +11,9 @@ from typing_extensions import override
 
 from docyard_queue import batch_callbacks, finish, lock_lines, rescue
 from docyard_queue import claim as claiming
-from docyard_queue import enqueue as enqueueing
 from docyard_queue import limited_claim as limiting
 from docyard_queue import queues as naming
+from docyard_queue.bulk import enqueue_many
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -103,7 +103,7 @@ class PostgresEngine(Engine):
     @override
     async def enqueue(self, jobs: Iterable[NewJob], *, connection: Connection | None = None) -> list[int]:
         async with self._database.transaction(connection) as opened:
-            return await enqueueing.enqueue_many(opened, jobs, schema=self._database.namespace.schema)
+            return await enqueue_many(opened, jobs, schema=self._database.namespace.schema)
 
     @override
     async def claim(
