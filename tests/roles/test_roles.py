@@ -50,7 +50,7 @@ WRITES = [
     "UPDATE docyard.jobs SET priority = 1",
     "DELETE FROM docyard.batches",
     "SELECT nextval('docyard.procrastinate_jobs_id_seq')",
-    "SELECT docyard.insert_job('a', '{}', 'x', 0, NULL, NULL, NULL, NULL, NULL, NULL, 'waiting', NULL, NULL, 1)",
+    "SELECT docyard.insert_job('a', '{}', '', 0, NULL, NULL, NULL, NULL, NULL, NULL, '', NULL, NULL, 1)",
     "SELECT docyard.procrastinate_cancel_job_v1(1, true, true)",
     "SELECT docyard.procrastinate_defer_jobs_v1(NULL)",
 ]

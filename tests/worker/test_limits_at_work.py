@@ -213,3 +213,19 @@ async def test_a_stream_of_urgent_jobs_does_not_starve_an_old_one(database: Data
     await add(database, *[NewJob("work") for _ in range(2000)])
     await drain(database, handler.registry, concurrency=5)
     assert handler.order.index("old") < 1000
+
+
+async def test_a_trickle_of_other_jobs_does_not_hide_those_of_a_limited_queue(database: Database) -> None:
+    handler = Concurrent(0)
+    await set_limits(database, "limited", Limits(concurrency=5))
+    async with running(database, handler.registry, poll_seconds=60):
+        for _ in range(20):
+            await add(database)
+            await asyncio.sleep(0.01)
+        await add(database, NewJob("work"), NewJob("work", queue="limited"))
+        await eventually(lambda: _ended(database))
+    assert "limited" in handler.order
+
+
+async def _ended(database: Database) -> bool:
+    return set(await states(database)) == {"completed"}

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from docyard_queue.engine import Engine
     from docyard_queue.jobs import Job
 
-# How often a worker that is always full looks whether jobs wait in queues with limits.
+# How often a worker with much to do looks whether jobs wait in queues with limits.
 _LOOK_SECONDS = 0.1
-# And one that is not: after each claim that came back short, but no more often than that.
+# And one whose claim found nothing at all.
 _SHORTEST_LOOK_SECONDS = 0.01
 # When another claimer is at a queue, and at what random distance to come again.
 _BUSY_SECONDS = (0.002, 0.01)
@@ -53,6 +53,8 @@ class Claiming:
         # Where in a queue's partition keys the next claim goes on.
         self._after: dict[str, str] = {}
         self._next_at: float | None = None
+        # When a look that was put off is to be made, before any longer sleep.
+        self._look_at: float | None = None
         self._again_at: float | None = None
 
     async def fill(self, worker_id: int, slots: int) -> bool:
@@ -75,10 +77,8 @@ class Claiming:
             left -= len(jobs)
         self._full = not left
         if left:
-            came_near = 0
-            if time.monotonic() - self._looked_at > _SHORTEST_LOOK_SECONDS:
-                came_near = await self._look()
-            if came_near:
+            self._look_at = self._looked_at + (_LOOK_SECONDS if jobs else _SHORTEST_LOOK_SECONDS)
+            if self._look_at <= time.monotonic() and await self._look():
                 return True
             left -= await self._claim_limited(worker_id, left)
         return not left
@@ -90,7 +90,8 @@ class Claiming:
             seconds = await self._engine.next_due(self._queues)
             now = self._due_asked_at = time.monotonic()
             self._next_at = None if seconds is None else now + seconds
-        moments = [moment - now for moment in (self._next_at, self._again_at) if moment is not None]
+        known = (self._next_at, self._again_at, self._look_at)
+        moments = [moment - now for moment in known if moment is not None]
         # A little later: the database's clock is asked when the time has come there.
         return max(0.001, min([longest, *(moment + 0.001 for moment in moments)]))
 
@@ -103,6 +104,7 @@ class Claiming:
             await self._engine.park()
             self._parked_at = time.monotonic()
         self._looked_at = time.monotonic()
+        self._look_at = None
         return came_near
 
     async def _claim_aged(self, worker_id: int, slots: int) -> int:
