@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from docyard.cli.batches import batches
+from docyard.cli.budgets import budgets
 from docyard.cli.changing import cancel_jobs, redrive_jobs, retry_jobs
 from docyard.cli.command import Config, DatabaseUrl, HomeFolder, Quiet, Verbose  # noqa: TC001 - typer
 from docyard.cli.configuration import config
@@ -14,6 +15,7 @@ from docyard.cli.database import db
 from docyard.cli.ingest import ingest
 from docyard.cli.invocation import GlobalOptions
 from docyard.cli.jobs import jobs
+from docyard.cli.limiting import limit_queue
 from docyard.cli.pruning import prune_jobs
 from docyard.cli.queues import queues
 from docyard.cli.search import search
@@ -65,9 +67,11 @@ for name, change in (
     ("prune", prune_jobs),
 ):
     jobs.command(name)(change)
+queues.command("limit")(limit_queue)
 for name, group in (
     ("jobs", jobs),
     ("queues", queues),
+    ("budgets", budgets),
     ("batches", batches),
     ("db", db),
     ("config", config),

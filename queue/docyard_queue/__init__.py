@@ -14,8 +14,9 @@ from docyard_queue.batches import (
     pause_batch,
     resume_batch,
 )
+from docyard_queue.bulk import enqueue_many
 from docyard_queue.engine import Engine, PostgresEngine
-from docyard_queue.enqueue import enqueue, enqueue_async, enqueue_many
+from docyard_queue.enqueue import enqueue, enqueue_async
 from docyard_queue.errors import (
     JobTimeout,
     LeaseLost,

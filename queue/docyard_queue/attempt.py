@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from docyard_queue import budgets
-from docyard_queue.enqueue import enqueue_many
+from docyard_queue.bulk import enqueue_many
 from docyard_queue.errors import LeaseLost, QueueError
 from docyard_queue.finish import statements
 from docyard_queue.kept_text import encode_result
@@ -103,7 +103,7 @@ class Attempt:
         await budgets.cool_down_limit(self.database, name, delay, reason)
 
     async def settle_weight(self, used: float) -> None:
-        """Say what the job really took from its queue's rate, from which its weight was taken when it began."""
+        """Say what the job really took of its queue's rate, of which its weight was taken at the claim."""
         difference = self.job.weight - used
         keys = {None, self.job.partition_key}
         names = [await budgets.limit_name(self.database, self.job.queue, key) for key in keys]

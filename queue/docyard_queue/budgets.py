@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from psycopg.rows import class_row
 
@@ -57,7 +57,7 @@ class Reservation:
 
 async def set_budget(database: Database, name: str, unit: str, rate: Rate) -> None:
     """Allow so much of a ``unit`` (``requests``, ``tokens``, ``money``) in a while, over the whole fleet."""
-    values = {
+    values: dict[str, Any] = {
         "name": _own_name(name),
         "unit": unit,
         "amount": rate.amount,
@@ -98,7 +98,7 @@ async def reserve(database: Database, name: str, **amounts: float) -> Reservatio
     name = _own_name(name)
     async with database.transaction() as connection:
         await _require_no_cool_down(database, connection, name)
-        values = {"name": name, "units": sorted(amounts)}
+        values: dict[str, Any] = {"name": name, "units": sorted(amounts)}
         cursor = await connection.execute(database.sql(_statements.lock_budgets), values)
         wait, known = 0.0, {}
         for unit, amount, window_seconds, left in await cursor.fetchall():
@@ -153,9 +153,7 @@ async def cool_down_limit(database: Database, name: str, delay: timedelta, reaso
 async def limit_name(database: Database, queue: str, key: str | None) -> str:
     """The name under which a queue's rate and cool-down, or those of one of its keys, are kept."""
     async with database.connection() as connection:
-        cursor = await connection.execute(
-            database.sql(_statements.limit_name), {"queue": queue, "key": key}
-        )
+        cursor = await connection.execute(database.sql(_statements.limit_name), {"queue": queue, "key": key})
         [[name]] = await cursor.fetchall()
     return str(name)
 

@@ -22,6 +22,8 @@ OVERTAKEN = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
 
 _PRIORITY = 4
 
+AGE_SECONDS = 60.0
+
 statements = load_statements("docyard_queue", "claim.sql")
 
 
@@ -62,9 +64,32 @@ async def claim(
         return taken
 
 
-async def _claim(database: Database, values: dict[str, Any]) -> list[Job]:
+async def claim_aged(
+    database: Database,
+    worker_id: int,
+    *,
+    slots: int,
+    kinds: Mapping[str, int],
+    queues: Sequence[str] | None,
+) -> list[Job]:
+    """Take up to ``slots`` jobs that waited for over a minute, oldest first, whatever their priority."""
+    values: dict[str, Any] = {
+        "worker": worker_id,
+        "slots": slots,
+        "kinds": list(kinds),
+        "limits": list(kinds.values()),
+        "queues": None if queues is None else list(queues),
+        "age": AGE_SECONDS,
+    }
+    try:
+        return await _claim(database, values, statements.claim_aged)
+    except OVERTAKEN:
+        return []
+
+
+async def _claim(database: Database, values: dict[str, Any], statement: str = statements.claim) -> list[Job]:
     async with database.connection() as connection:
-        cursor = await connection.execute(database.sql(statements.claim), values)
+        cursor = await connection.execute(database.sql(statement), values)
         rows = await cursor.fetchall()
     return jobs_of(rows)
 

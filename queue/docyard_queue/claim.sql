@@ -37,6 +37,16 @@ job.id, job.task_name AS kind, job.queue_name AS queue, job.args::text AS payloa
     job.attempts AS attempt, job.max_attempts, job.lease, job.lock AS lock_key, job.batch_id,
     job.timeout_seconds, job.created_at, job.started_at
 
+-- fragment: shut
+-- Queues that this claim leaves alone.
+SELECT array_agg(shut.name) AS names
+FROM (
+    SELECT queue.name FROM docyard.queues AS queue WHERE queue.paused OR queue.limited
+    UNION ALL
+    SELECT substr(pause.name, 7) FROM docyard.cool_downs AS pause
+    WHERE starts_with(pause.name, 'queue ') AND pause.until > docyard.clock()
+) AS shut
+
 -- name: claim
 -- Takes up to %(slots)s runnable jobs of queues without limits, most urgent first, counts their attempt and bumps
 -- their lease. However many jobs wait that cannot run (paused, limited, of the future), none of them is read: what
@@ -51,22 +61,18 @@ SET {begun}, counted = NULL
 -- The ids come as an array: joined as a row set the planner reads and sorts the whole backlog.
 WHERE job.id = ANY (ARRAY (
     WITH RECURSIVE closed AS MATERIALIZED (
-        SELECT array_agg(shut.name) AS names
-        FROM (
-            SELECT queue.name FROM docyard.queues AS queue WHERE queue.paused OR queue.limited
-            UNION ALL
-            SELECT substr(pause.name, 7) FROM docyard.cool_downs AS pause
-            WHERE starts_with(pause.name, 'queue ') AND pause.until > docyard.clock()
-        ) AS shut
+        {shut}
     ), ready (queue) AS (
         -- From name to name: as many index probes as there are queues.
         (SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
         WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
         ORDER BY waiting.queue_name LIMIT 1)
         UNION ALL
         SELECT next.queue_name FROM ready CROSS JOIN LATERAL (
             SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
             WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
                 AND waiting.queue_name > ready.queue
             ORDER BY waiting.queue_name LIMIT 1
         ) AS next
@@ -92,6 +98,7 @@ WHERE job.id = ANY (ARRAY (
         FROM ready CROSS JOIN LATERAL (
             SELECT waiting.priority, waiting.id FROM docyard.procrastinate_jobs AS waiting
             WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
                 AND waiting.queue_name = ready.queue
             ORDER BY waiting.priority DESC, waiting.id LIMIT 1
         ) AS head
@@ -129,6 +136,7 @@ WHERE job.id = ANY (ARRAY (
             FROM docyard.procrastinate_jobs AS waiting
             WHERE turn.level IS NULL
                 AND waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
                 AND waiting.queue_name = turn.queue AND waiting.priority BETWEEN turn.low AND turn.high
                 AND {can_run}
             ORDER BY waiting.priority DESC, waiting.id
@@ -235,6 +243,7 @@ WITH RECURSIVE rule AS MATERIALIZED (
             SELECT waiting.id, waiting.priority, coalesce(waiting.weight, 1) AS weight
             FROM docyard.procrastinate_jobs AS waiting
             WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
                 AND waiting.queue_name = %(queue)s
                 AND {can_run}
             ORDER BY waiting.priority DESC, waiting.id
@@ -296,3 +305,63 @@ WHERE job.id = ANY (ARRAY (
     FOR UPDATE SKIP LOCKED
 ))
 RETURNING {claimed}, job.partition_key, coalesce(job.weight, 1);
+
+-- name: claim_aged
+-- Jobs that have waited for longer than %(age)s seconds, oldest first, whatever their priority: so that a low one does not
+-- wait for ever. From priority to priority of each queue, an index probe each; of each the oldest few.
+UPDATE docyard.procrastinate_jobs AS job
+SET {begun}, counted = NULL
+WHERE job.id = ANY (ARRAY (
+    WITH RECURSIVE level (queue, priority) AS (
+        (SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
+        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
+        ORDER BY waiting.queue_name, waiting.priority DESC LIMIT 1)
+        UNION ALL
+        SELECT next.queue_name, next.priority FROM level CROSS JOIN LATERAL (
+            SELECT found.* FROM (
+                SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
+                WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
+                    AND waiting.queue_name = level.queue AND waiting.priority < level.priority
+                ORDER BY waiting.priority DESC LIMIT 1
+            ) AS found
+            UNION ALL
+            SELECT found.* FROM (
+                SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
+                WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
+                    AND waiting.queue_name > level.queue
+                ORDER BY waiting.queue_name, waiting.priority DESC LIMIT 1
+            ) AS found
+            LIMIT 1
+        ) AS next
+    ), old AS MATERIALIZED (
+        SELECT level.queue, level.priority, head.id
+        FROM level CROSS JOIN LATERAL (
+            SELECT waiting.id, waiting.created_at FROM docyard.procrastinate_jobs AS waiting
+            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
+                AND waiting.queue_name = level.queue AND waiting.priority = level.priority
+            ORDER BY waiting.id LIMIT 1
+        ) AS head
+        WHERE head.created_at <= docyard.clock() - make_interval(secs => %(age)s)
+            AND (%(queues)s::text[] IS NULL OR level.queue = ANY (%(queues)s::text[]))
+            AND level.queue <> ALL (coalesce((SELECT shut.names FROM ({shut}) AS shut), '{}'))
+    )
+    SELECT taken.id
+    FROM (SELECT * FROM old ORDER BY old.id) AS old
+    CROSS JOIN LATERAL (
+        SELECT waiting.id FROM docyard.procrastinate_jobs AS waiting
+        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL
+            AND waiting.queue_name = old.queue AND waiting.priority = old.priority
+            AND waiting.created_at <= docyard.clock() - make_interval(secs => %(age)s)
+            AND {can_run}
+        ORDER BY waiting.id
+        LIMIT greatest(1, %(slots)s / 2)
+        FOR UPDATE SKIP LOCKED
+    ) AS taken
+    LIMIT %(slots)s
+))
+RETURNING {claimed};

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
-from docyard_queue import batch_callbacks, finish, rescue
+from docyard_queue import batch_callbacks, finish, lock_lines, rescue
 from docyard_queue import claim as claiming
-from docyard_queue import enqueue as enqueueing
 from docyard_queue import limited_claim as limiting
 from docyard_queue import queues as naming
+from docyard_queue.bulk import enqueue_many
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -42,6 +42,11 @@ class Engine(Protocol):
     ) -> list[Job]:
         """Take up to ``slots`` runnable jobs of queues without limits; their attempts are counted."""
 
+    async def claim_aged(
+        self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
+    ) -> list[Job]:
+        """Take up to ``slots`` jobs that have waited too long, whatever their priority."""
+
     async def limited_queues(self, queues: Sequence[str] | None) -> list[str]:
         """The queues, of these or of all, in which jobs wait for :meth:`claim_limited`."""
 
@@ -55,6 +60,12 @@ class Engine(Protocol):
 
     async def complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Job]:
         """Complete attempts with their results; returns those whose lease was lost."""
+
+    async def park(self) -> int:
+        """Take jobs that are far behind in the line of their lock key out of the claims' way; how many."""
+
+    async def unpark(self) -> int:
+        """Bring those back whose turn comes near; how many."""
 
     async def wake_next(self, locks: Collection[str], queues: Collection[str]) -> None:
         """Tell workers that these lock keys, or places within the limits of these queues, came free."""
@@ -92,13 +103,19 @@ class PostgresEngine(Engine):
     @override
     async def enqueue(self, jobs: Iterable[NewJob], *, connection: Connection | None = None) -> list[int]:
         async with self._database.transaction(connection) as opened:
-            return await enqueueing.enqueue_many(opened, jobs, schema=self._database.namespace.schema)
+            return await enqueue_many(opened, jobs, schema=self._database.namespace.schema)
 
     @override
     async def claim(
         self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
     ) -> list[Job]:
         return await claiming.claim(self._database, worker_id, slots=slots, kinds=kinds, queues=queues)
+
+    @override
+    async def claim_aged(
+        self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
+    ) -> list[Job]:
+        return await claiming.claim_aged(self._database, worker_id, slots=slots, kinds=kinds, queues=queues)
 
     @override
     async def limited_queues(self, queues: Sequence[str] | None) -> list[str]:
@@ -119,6 +136,14 @@ class PostgresEngine(Engine):
     @override
     async def complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Job]:
         return await finish.complete(self._database, finished)
+
+    @override
+    async def park(self) -> int:
+        return await lock_lines.park(self._database)
+
+    @override
+    async def unpark(self) -> int:
+        return await lock_lines.unpark(self._database)
 
     @override
     async def wake_next(self, locks: Collection[str], queues: Collection[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import UUID  # noqa: TC003 - a row's field
 
@@ -71,6 +71,18 @@ class _Facts:
     workers: int
     serving: int
     able: int
+    partition_key: str | None
+    weight: float
+    concurrency: int | None
+    key_concurrency: int | None
+    counted: int
+    counted_of_key: int
+    counted_first: int | None
+    rate_wait_s: float | None
+    key_rate_wait_s: float | None
+    now: datetime
+    cool_until: datetime | None
+    cool_reason: str | None
 
 
 async def explain(database: Database, job_id: int, *, connection: Connection | None = None) -> Explanation:
@@ -107,7 +119,7 @@ def _begun(facts: _Facts) -> Iterator[Reason]:
 
 
 def _waiting(facts: _Facts) -> Iterator[Reason]:
-    found = [*_of_time(facts), *_of_queue(facts), *_of_lock(facts), *_of_workers(facts)]
+    found = [*_of_time(facts), *_of_queue(facts), *_of_limits(facts), *_of_lock(facts), *_of_workers(facts)]
     yield from found or [
         Reason(
             code="ready",
@@ -142,6 +154,40 @@ def _of_queue(facts: _Facts) -> Iterator[Reason]:
         yield Reason(
             code="batch_paused",
             text=f"Its batch is paused. Go on with: docyard batches resume {facts.batch_id}",
+        )
+
+
+def _of_limits(facts: _Facts) -> Iterator[Reason]:
+    if facts.cool_until is not None:
+        because = f": {facts.cool_reason}" if facts.cool_reason else ""
+        yield Reason(
+            code="cooling_down",
+            text="Its queue, or its partition key, is cooling down"
+            f"{_at(facts.cool_until, 'until')}{because}.",
+            until=facts.cool_until,
+        )
+    if facts.concurrency is not None and facts.counted >= facts.concurrency:
+        first = "" if facts.counted_first is None else f", job {facts.counted_first} first"
+        yield Reason(
+            code="queue_limit",
+            text=f"Queue {facts.queue} may run {_counted(facts.concurrency, 'job')} at once, and "
+            f"{facts.counted:,} run{first}. "
+            f"Change it with: docyard queues limit {facts.queue} --concurrency N",
+        )
+    if facts.key_concurrency is not None and facts.counted_of_key >= facts.key_concurrency:
+        yield Reason(
+            code="key_limit",
+            text=f"Of one partition key {_counted(facts.key_concurrency, 'job')} may run at once, and "
+            f"{facts.counted_of_key:,} of {facts.partition_key!r} run.",
+        )
+    waits = [seconds for seconds in (facts.rate_wait_s, facts.key_rate_wait_s) if seconds and seconds > 0]
+    if waits:
+        until = facts.now + timedelta(seconds=max(waits))
+        yield Reason(
+            code="rate_limit",
+            text=f"The rate of its queue, or of its partition key, is used up; there is enough for this "
+            f"job{_at(until)}, if none comes first.",
+            until=until,
         )
 
 

@@ -20,6 +20,7 @@ WITH RECURSIVE partitioned (queue) AS (
         EXISTS (
             SELECT FROM docyard.procrastinate_jobs AS waiting
             WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+                AND waiting.parked IS NULL
                 AND waiting.queue_name = queue.name
         ) OR EXISTS (
             SELECT FROM docyard.procrastinate_jobs AS waiting

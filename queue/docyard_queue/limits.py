@@ -33,7 +33,8 @@ class Rate:
     def __post_init__(self) -> None:
         if not 0 < self.amount < math.inf or self.per <= timedelta(0):
             raise InvalidInput(
-                f"A rate is an amount above zero in a time longer than zero, got {self.amount:g} in {self.per}."
+                "A rate is an amount above zero in a time longer than zero, "
+                f"got {self.amount:g} in {self.per}."
             )
 
 
@@ -62,7 +63,9 @@ class Limits:
 async def limits_of(database: Database, queue: str, *, connection: Connection | None = None) -> Limits:
     """The limits of a queue; without any for one that nobody has limited."""
     async with database.connection(connection) as opened:
-        cursor = await opened.execute(database.sql(_statements.limits_of), {"name": require_queue_name(queue)})
+        cursor = await opened.execute(
+            database.sql(_statements.limits_of), {"name": require_queue_name(queue)}
+        )
         row = await cursor.fetchone()
     if row is None:
         return Limits()

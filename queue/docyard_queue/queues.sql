@@ -29,6 +29,7 @@ FROM (
     SELECT found.id FROM (
         SELECT job.id FROM docyard.procrastinate_jobs AS job
         WHERE job.status = 'todo' AND job.scheduled_at IS NULL AND job.partition_key IS NULL
+                AND job.parked IS NULL
             AND job.queue_name = %(name)s
         LIMIT 1
     ) AS found
@@ -69,6 +70,7 @@ WITH next AS (
         SELECT ready.* FROM (
             SELECT job.queue_name, job.id FROM docyard.procrastinate_jobs AS job
             WHERE job.status = 'todo' AND job.scheduled_at IS NULL AND job.partition_key IS NULL
+                AND job.parked IS NULL
                 AND job.queue_name = freed.queue
             LIMIT 1
         ) AS ready

@@ -24,7 +24,7 @@ ROLES = {
     "docyard_producer": "adds jobs with docyard.enqueue, and reads nothing",
     "docyard_worker": "runs jobs: reads and writes rows, and changes no table",
     "docyard_viewer": "reads the views, which show no payload",
-    "docyard_operator": "reads the views; retries and cancels jobs, pauses queues",
+    "docyard_operator": "reads the views; retries and cancels jobs, pauses and limits queues",
 }
 _PRODUCER, _WORKER, _VIEWER, _OPERATOR = (sql.Identifier(role) for role in ROLES)
 _EVERYBODY = sql.SQL(", ").join([sql.SQL("PUBLIC"), *(sql.Identifier(role) for role in ROLES)])
@@ -34,8 +34,9 @@ _EVERYBODY = sql.SQL(", ").join([sql.SQL("PUBLIC"), *(sql.Identifier(role) for r
 _OPERATED = (
     "GRANT SELECT (id, task_name, queue_name, priority, status, lock, queueing_lock, scheduled_at, attempts, "
     "max_attempts, lease, worker_id, abort_requested, batch_id, created_at, started_at, finished_at, "
-    "error_code, error_message), UPDATE (status, attempts, abort_requested, worker_id, finished_at, "
-    "scheduled_at, error_code, error_message, queueing_lock) ON {jobs} TO {operator}"
+    "error_code, error_message, partition_key, weight, counted, parked), UPDATE (status, attempts, "
+    "abort_requested, worker_id, finished_at, scheduled_at, error_code, error_message, queueing_lock, "
+    "counted) ON {jobs} TO {operator}"
 )
 # Pausing, resuming and cancelling a batch; its callback is a payload too.
 _OPERATED_BATCHES = (
@@ -107,24 +108,31 @@ async def _grants(connection: psycopg.AsyncConnection[Any], namespace: Namespace
         return sql.SQL(", ".join(name for sort in sorts for name in found.get(sort, [])))
 
     schema, ledger = sql.Identifier(namespace.schema), sql.Identifier(namespace.schema, "schema_migrations")
+    every_function = all_of("function", "viewed", "limits", "enqueue")
     lines: Sequence[tuple[str, sql.SQL]] = [
         ("REVOKE ALL ON SCHEMA {schema} FROM {everybody}", sql.SQL("")),
         ("REVOKE ALL ON TABLE {those} FROM {everybody}", all_of("table", "view")),
         ("REVOKE ALL ON SEQUENCE {those} FROM {everybody}", all_of("sequence")),
-        ("REVOKE ALL ON FUNCTION {those} FROM {everybody}", all_of("function", "viewed", "enqueue")),
+        (
+            "REVOKE ALL ON FUNCTION {those} FROM {everybody}",
+            all_of("function", "viewed", "limits", "enqueue"),
+        ),
         ("GRANT USAGE ON SCHEMA {schema} TO {producer}, {worker}, {viewer}, {operator}", sql.SQL("")),
         ("GRANT EXECUTE ON FUNCTION {those} TO {producer}", all_of("enqueue")),
         ("GRANT SELECT ON TABLE {those}, {ledger} TO {viewer}, {operator}", all_of("view")),
         ("GRANT EXECUTE ON FUNCTION {those} TO {viewer}, {operator}", all_of("viewed")),
         (_OPERATED, sql.SQL("")),
         (_OPERATED_BATCHES, sql.SQL("")),
+        ("GRANT {rows} ON TABLE {budgets} TO {operator}", sql.SQL("")),
+        ("GRANT SELECT ON TABLE {cool_downs} TO {operator}", sql.SQL("")),
+        ("GRANT EXECUTE ON FUNCTION {those} TO {operator}", all_of("limits")),
         ("GRANT SELECT ON TABLE {workers} TO {operator}", sql.SQL("")),
         ("GRANT SELECT, INSERT, UPDATE ON TABLE {queues} TO {operator}", sql.SQL("")),
         ("GRANT {rows} ON TABLE {those} TO {worker}", all_of("table")),
         ("REVOKE INSERT, UPDATE, DELETE ON TABLE {ledger} FROM {worker}", sql.SQL("")),
         ("GRANT SELECT ON TABLE {those} TO {worker}", all_of("view")),
         ("GRANT USAGE, SELECT ON SEQUENCE {those} TO {worker}", all_of("sequence")),
-        ("GRANT EXECUTE ON FUNCTION {those} TO {worker}", all_of("function", "viewed", "enqueue")),
+        ("GRANT EXECUTE ON FUNCTION {those} TO {worker}", every_function),
         # For partitions of models to come.
         ("ALTER DEFAULT PRIVILEGES IN SCHEMA {schema} GRANT {rows} ON TABLES TO {worker}", sql.SQL("")),
     ]
@@ -134,6 +142,8 @@ async def _grants(connection: psycopg.AsyncConnection[Any], namespace: Namespace
         "viewer": _VIEWER, "operator": _OPERATOR, "queues": sql.Identifier(namespace.schema, "queues"),
         "jobs": sql.Identifier(namespace.schema, "procrastinate_jobs"),
         "batches": sql.Identifier(namespace.schema, "batches"),
+        "budgets": sql.Identifier(namespace.schema, "budgets"),
+        "cool_downs": sql.Identifier(namespace.schema, "cool_downs"),
         "workers": sql.Identifier(namespace.schema, "procrastinate_workers"),
     }  # fmt: skip
     return [sql.SQL(line).format(those=those, **names) for line, those in lines]

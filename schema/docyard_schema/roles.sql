@@ -40,7 +40,8 @@ WITH RECURSIVE home AS (
 )
 SELECT sort, format('%%I.%%I', %(schema)s::text, relname) AS name FROM relation
 UNION ALL
-SELECT CASE WHEN p.proname = 'enqueue' THEN 'enqueue' WHEN p.oid IN (SELECT oid FROM viewed) THEN 'viewed'
+SELECT CASE WHEN p.proname = 'enqueue' THEN 'enqueue'
+        WHEN p.proname IN ('limit_name', 'budget_left') THEN 'limits' WHEN p.oid IN (SELECT oid FROM viewed) THEN 'viewed'
         ELSE 'function' END,
     p.oid::regprocedure::text
 FROM pg_proc AS p JOIN home ON home.oid = p.pronamespace AND home.owner = p.proowner

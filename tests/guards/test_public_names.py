@@ -14,9 +14,9 @@ PUBLIC = {
     "docyard_queue": [
         "Attempt", "AttemptRow", "Backoff", "BatchProgress", "Cancel", "Done", "Engine", "HandlerSpec",
         "Inspection", "Job", "JobRow", "JobState", "JobTimeout", "LeaseLost", "NewJob", "PermanentError",
-        "PostgresEngine", "QueueError", "QueueStats", "RateLimited", "Registry", "Snooze", "UnknownKind",
-        "WorkerRow", "batch_progress", "cancel_batch", "create_batch", "enqueue", "enqueue_async",
-        "enqueue_many", "list_batches", "pause_batch", "resume_batch",
+        "PostgresEngine", "QueueError", "QueueFull", "QueueStats", "RateLimited", "Registry", "Snooze",
+        "UnknownKind", "WorkerRow", "batch_progress", "cancel_batch", "create_batch", "enqueue",
+        "enqueue_async", "enqueue_many", "list_batches", "pause_batch", "resume_batch",
     ],
     "docyard_schema": [
         "Chunk", "ConfigError", "Conflict", "Connection", "ConnectionRejected", "Database", "DatabaseError",

@@ -46,7 +46,9 @@ async def test_all_units_are_reserved_or_none(database: Database) -> None:
     assert await remaining(database) == {"requests": pytest.approx(1), "tokens": pytest.approx(300)}
 
 
-async def test_settling_gives_back_what_was_not_used_and_takes_what_was_used_beyond(database: Database) -> None:
+async def test_settling_gives_back_what_was_not_used_and_takes_what_was_used_beyond(
+    database: Database,
+) -> None:
     await stop_the_clock(database)
     await set_budget(database, "openai", "tokens", Rate(1000, MINUTE))
     reservation = await reserve(database, "openai", tokens=700)

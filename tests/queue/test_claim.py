@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 from conftest import opened
-from support.queueing import add, claim, make_due, query, row, state, states, until_somebody_waits_for_a_lock
+from support.queueing import (
+    KINDS,
+    add,
+    claim,
+    make_due,
+    query,
+    row,
+    state,
+    states,
+    until_somebody_waits_for_a_lock,
+)
 
 from docyard_queue import NewJob, PostgresEngine, Snooze
 
@@ -188,3 +198,38 @@ async def test_a_more_urgent_job_with_the_same_lock_does_not_fail_the_batch(
     assert await state(database, locked) == "available"
     assert (await row(database, locked))["attempts"] == 0
     assert await states(database) == ["running", "available", "running", "running"]
+
+
+async def test_a_job_that_waited_too_long_is_taken_whatever_its_priority(database: Database) -> None:
+    await add(database, *[NewJob("work", priority=priority) for priority in (5, 5, 0, -3)])
+    await query(
+        database,
+        "UPDATE docyard.procrastinate_jobs SET created_at = now() - interval '2 min' WHERE priority < 5",
+    )
+    engine = PostgresEngine(database)
+    taken = await engine.claim_aged(1, slots=2, kinds=KINDS, queues=None)
+    assert sorted(job.priority for job in taken) == [-3, 0]
+    assert await engine.claim_aged(1, slots=2, kinds=KINDS, queues=None) == []
+
+
+async def test_of_several_queues_the_most_urgent_jobs_come_first(database: Database) -> None:
+    wanted = (("a", 1), ("b", 3), ("a", 2), ("c", 2), ("b", 1), ("c", 9), ("a", 0))
+    await add(database, *[NewJob("work", queue=queue, priority=priority) for queue, priority in wanted])
+    taken = [await claim(database, slots) for slots in (3, 2, 2)]
+    assert [sorted((job.priority for job in jobs), reverse=True) for jobs in taken] == [
+        [9, 3, 2],
+        [2, 1],
+        [1, 0],
+    ]
+
+
+async def test_jobs_whose_time_has_come_keep_their_priority(database: Database) -> None:
+    await query(
+        database,
+        "INSERT INTO docyard.procrastinate_jobs (queue_name, task_name, priority, scheduled_at) "
+        "SELECT 'default', 'work', priority, now() - seconds * interval '1 s' "
+        "FROM (VALUES (1, 5), (3, 1), (2, 9), (7, -60)) AS given (priority, seconds)",
+    )
+    await add(database, NewJob("work", priority=2), NewJob("work", priority=0))
+    assert [job.priority for job in await claim(database, 3)] == [3, 2, 2]
+    assert [job.priority for job in await claim(database, 9)] == [1, 0]

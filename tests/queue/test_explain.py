@@ -9,9 +9,10 @@ import pytest
 from support.queueing import add, claim, claim_one, query
 from support.working import running
 
-from docyard_queue import Cancel, Inspection, NewJob, PostgresEngine, Registry, Snooze
+from docyard_queue import Attempt, Cancel, Inspection, NewJob, PostgresEngine, Registry, Snooze
 from docyard_queue.batches import create_batch, pause_batch
 from docyard_queue.explain import explain
+from docyard_queue.limits import Limits, Rate, set_limits
 from docyard_queue.outcomes import Failure
 from docyard_queue.queues import pause
 from docyard_schema.errors import NotFound
@@ -186,3 +187,30 @@ async def test_all_that_holds_a_job_is_told_at_once(database: Database) -> None:
 async def test_a_job_that_is_not_there_is_not_found(database: Database) -> None:
     with pytest.raises(NotFound, match="There is no job 7"):
         await explain(database, 7)
+
+
+async def test_limits_are_named_with_what_holds_them(database: Database) -> None:
+    await a_worker(database)
+    await set_limits(
+        database, "default", Limits(concurrency=1, key_concurrency=1, rate=Rate(1, timedelta(hours=1)))
+    )
+    first, second = await add(database, *[NewJob("work", partition_key="k")] * 2)
+    [job] = (await PostgresEngine(database).claim_limited(1, "default", slots=5, kinds={"work": 3})).jobs
+    assert job.id == first
+    told = await explain(database, second)
+    assert codes(told) == ["queue_limit", "key_limit", "rate_limit"]
+    assert f"job {first} first" in told.reasons[0].text
+    until = told.reasons[2].until
+    assert until is not None
+    assert timedelta(minutes=59) < until - datetime.now(UTC) <= timedelta(minutes=60)
+
+
+async def test_a_cool_down_is_named_with_its_reason_and_end(database: Database) -> None:
+    await a_worker(database)
+    job = await claim_one(database)
+    await Attempt(job, database).cool_down(timedelta(minutes=5), reason="429 from the provider")
+    [job_id] = await add(database)
+    [reason] = (await explain(database, job_id)).reasons
+    assert reason.code == "cooling_down"
+    assert "429 from the provider" in reason.text
+    assert reason.until is not None

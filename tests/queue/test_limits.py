@@ -135,7 +135,9 @@ async def test_a_rate_lets_its_amount_through_and_then_what_flows_in(database: D
     assert len(await take(database, 20)) == 10, "what was not used is kept up to one amount"
 
 
-async def test_a_rate_counts_weights_and_a_heavy_job_is_not_passed_by_lighter_ones(database: Database) -> None:
+async def test_a_rate_counts_weights_and_a_heavy_job_is_not_passed_by_lighter_ones(
+    database: Database,
+) -> None:
     await set_limits(database, "default", Limits(rate=Rate(10, timedelta(seconds=60))))
     ids = await add(database, *[NewJob("work", weight=weight) for weight in (4, 4, 4, 1)])
     await at(database, 0)

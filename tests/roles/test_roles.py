@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -13,7 +14,9 @@ from psycopg.conninfo import make_conninfo
 from roles.conftest import grant
 
 from docyard_queue import Inspection
+from docyard_queue.budgets import list_budgets, set_budget
 from docyard_queue.explain import explain
+from docyard_queue.limits import Limits, Rate, limits_of, set_limits
 from docyard_queue.selection import Change, Selection, change_selected
 from docyard_schema import Database, DatabaseError, DatabaseSettings, SchemaMismatch
 from docyard_schema.migrations import find_drift, rollback
@@ -47,7 +50,7 @@ WRITES = [
     "UPDATE docyard.jobs SET priority = 1",
     "DELETE FROM docyard.batches",
     "SELECT nextval('docyard.procrastinate_jobs_id_seq')",
-    "SELECT docyard.insert_job('work', '{}', 'x', 0, NULL, NULL, NULL, NULL, NULL, NULL, 'waiting', NULL)",
+    "SELECT docyard.insert_job('a', '{}', '', 0, NULL, NULL, NULL, NULL, NULL, NULL, '', NULL, NULL, 1)",
     "SELECT docyard.procrastinate_cancel_job_v1(1, true, true)",
     "SELECT docyard.procrastinate_defer_jobs_v1(NULL)",
 ]
@@ -209,6 +212,10 @@ async def test_an_operator_retries_cancels_and_pauses(as_member: Callable[[str],
             )
         assert [queue.paused for queue in await operating.queues()] == [True]
         assert {reason.code for reason in (await explain(database, job.id)).reasons} >= {"queue_paused"}
+        await set_limits(database, "default", Limits(concurrency=3, rate=Rate(5, timedelta(seconds=1))))
+        assert (await limits_of(database, "default")).concurrency == 3
+        await set_budget(database, "openai", "tokens", Rate(5, timedelta(seconds=1)))
+        assert [budget.name for budget in await list_budgets(database)] == ["openai"]
         assert await change_selected(database, Change.CANCEL, Selection(kind=job.kind)) == [job.id]
         assert await change_selected(database, Change.RETRY, Selection(state="cancelled")) == [job.id]
         with pytest.raises(errors.InsufficientPrivilege):

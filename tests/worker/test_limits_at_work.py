@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.eventually import eventually
-from support.queueing import add, states
+from support.queueing import add, query, states
 from support.working import AT_ONCE, drain, running
 
 from docyard_queue import Attempt, NewJob, QueueFull, Registry
@@ -72,7 +72,9 @@ async def test_a_rate_is_waited_for_without_polling(database: Database) -> None:
     assert handler.started[-1] - handler.started[0] > 0.4
 
 
-async def test_a_queue_without_limits_does_not_starve_one_that_has_and_is_not_starved(database: Database) -> None:
+async def test_a_queue_without_limits_does_not_starve_one_that_has_and_is_not_starved(
+    database: Database,
+) -> None:
     handler = Concurrent(0)
     await set_limits(database, "limited", Limits(concurrency=50))
     await add(database, *[NewJob("work") for _ in range(300)])
@@ -107,7 +109,9 @@ async def test_scheduled_jobs_begin_at_their_time_and_not_at_the_next_poll(datab
 
 
 @pytest.mark.fault(24)
-async def test_a_lock_that_frees_in_one_worker_wakes_another_that_serves_the_next_job(database: Database) -> None:
+async def test_a_lock_that_frees_in_one_worker_wakes_another_that_serves_the_next_job(
+    database: Database,
+) -> None:
     registry, begun = Registry(), asyncio.Event()
     release = asyncio.Event()
 
@@ -118,7 +122,9 @@ async def test_a_lock_that_frees_in_one_worker_wakes_another_that_serves_the_nex
         else:
             begun.set()
 
-    await add(database, NewJob("work", queue="first", lock_key="l"), NewJob("work", queue="second", lock_key="l"))
+    await add(
+        database, NewJob("work", queue="first", lock_key="l"), NewJob("work", queue="second", lock_key="l")
+    )
     async with (
         running(database, registry, queues=["first"], poll_seconds=60),
         running(database, registry, queues=["second"], poll_seconds=60),
@@ -198,3 +204,28 @@ async def test_a_bulk_that_would_fill_a_queue_is_refused_as_a_whole(database: Da
     with pytest.raises(QueueFull):
         await add(database, *[NewJob("other", queue="full") for _ in range(6)])
     assert await states(database) == []
+
+
+async def test_a_stream_of_urgent_jobs_does_not_starve_an_old_one(database: Database) -> None:
+    handler = Concurrent(0)
+    await add(database, NewJob("work", queue="old", priority=-1))
+    await query(database, "UPDATE docyard.procrastinate_jobs SET created_at = now() - interval '1 hour'")
+    await add(database, *[NewJob("work") for _ in range(2000)])
+    await drain(database, handler.registry, concurrency=5)
+    assert handler.order.index("old") < 1000
+
+
+async def test_a_trickle_of_other_jobs_does_not_hide_those_of_a_limited_queue(database: Database) -> None:
+    handler = Concurrent(0)
+    await set_limits(database, "limited", Limits(concurrency=5))
+    async with running(database, handler.registry, poll_seconds=60):
+        for _ in range(20):
+            await add(database)
+            await asyncio.sleep(0.01)
+        await add(database, NewJob("work"), NewJob("work", queue="limited"))
+        await eventually(lambda: _ended(database))
+    assert "limited" in handler.order
+
+
+async def _ended(database: Database) -> bool:
+    return set(await states(database)) == {"completed"}

@@ -12,13 +12,19 @@ if TYPE_CHECKING:
     from docyard_queue.engine import Engine
     from docyard_queue.jobs import Job
 
-# How often a worker that is always full looks whether jobs wait in queues with limits.
+# How often a worker with much to do looks whether jobs wait in queues with limits.
 _LOOK_SECONDS = 0.1
-# And one that is not: after each claim that came back short, but no more often than that.
+# And one whose claim found nothing at all.
 _SHORTEST_LOOK_SECONDS = 0.01
 # When another claimer is at a queue, and at what random distance to come again.
 _BUSY_SECONDS = (0.002, 0.01)
 _DUE_SECONDS = 0.25
+# How often a worker that is always full gives a tenth of its slots to jobs that have waited too long.
+_AGED_SECONDS = 1.0
+# A claim that takes longer may have walked along the line of one lock key; how often to look for that.
+_SLOW_SECONDS = 0.005
+_SLOW_SECONDS_A_SLOT = 0.0001
+_PARK_SECONDS = 0.5
 
 
 class Claiming:
@@ -41,12 +47,14 @@ class Claiming:
         self._queues = queues
         self._begin = begin
         self._limited: list[str] = []
-        self._looked_at = self._due_asked_at = float("-inf")
-        self._full = False
+        self._looked_at = self._parked_at = self._aged_at = self._due_asked_at = float("-inf")
+        self._full = self._slow = False
         self._limited_first = False
         # Where in a queue's partition keys the next claim goes on.
         self._after: dict[str, str] = {}
         self._next_at: float | None = None
+        # When a look that was put off is to be made, before any longer sleep.
+        self._look_at: float | None = None
         self._again_at: float | None = None
 
     async def fill(self, worker_id: int, slots: int) -> bool:
@@ -57,16 +65,21 @@ class Claiming:
         self._limited_first = not self._limited_first
         if self._limited and self._limited_first:
             left -= await self._claim_limited(worker_id, (left + 1) // 2)
+        if self._full and time.monotonic() - self._aged_at > _AGED_SECONDS:
+            left -= await self._claim_aged(worker_id, max(1, left // 10))
         jobs: list[Job] = []
         if left:
+            begun = time.monotonic()
             jobs = await self._engine.claim(worker_id, slots=left, kinds=self._kinds, queues=self._queues)
+            self._slow = time.monotonic() - begun > _SLOW_SECONDS + _SLOW_SECONDS_A_SLOT * left
             for job in jobs:
                 self._begin(job)
             left -= len(jobs)
         self._full = not left
         if left:
-            if time.monotonic() - self._looked_at > _SHORTEST_LOOK_SECONDS:
-                await self._look()
+            self._look_at = self._looked_at + (_LOOK_SECONDS if jobs else _SHORTEST_LOOK_SECONDS)
+            if self._look_at <= time.monotonic() and await self._look():
+                return True
             left -= await self._claim_limited(worker_id, left)
         return not left
 
@@ -77,13 +90,30 @@ class Claiming:
             seconds = await self._engine.next_due(self._queues)
             now = self._due_asked_at = time.monotonic()
             self._next_at = None if seconds is None else now + seconds
-        moments = [moment - now for moment in (self._next_at, self._again_at) if moment is not None]
+        known = (self._next_at, self._again_at, self._look_at)
+        moments = [moment - now for moment in known if moment is not None]
         # A little later: the database's clock is asked when the time has come there.
         return max(0.001, min([longest, *(moment + 0.001 for moment in moments)]))
 
-    async def _look(self) -> None:
+    async def _look(self) -> int:
+        """See what the fast claim does not; how many jobs came to the front of their lock key's line."""
         self._limited = await self._engine.limited_queues(self._queues)
+        came_near = await self._engine.unpark()
+        if self._slow and time.monotonic() - self._parked_at > _PARK_SECONDS:
+            # Perhaps it walked along the line of one lock key.
+            await self._engine.park()
+            self._parked_at = time.monotonic()
         self._looked_at = time.monotonic()
+        self._look_at = None
+        return came_near
+
+    async def _claim_aged(self, worker_id: int, slots: int) -> int:
+        """Claim a few jobs that more urgent ones kept waiting; how many."""
+        self._aged_at = time.monotonic()
+        jobs = await self._engine.claim_aged(worker_id, slots=slots, kinds=self._kinds, queues=self._queues)
+        for job in jobs:
+            self._begin(job)
+        return len(jobs)
 
     async def _claim_limited(self, worker_id: int, slots: int) -> int:
         """Claim from queues with limits, in a random order; how many."""

@@ -189,7 +189,9 @@ DROP FUNCTION docyard.budget_left(double precision, timestamptz, double precisio
 ALTER TABLE docyard.queues
     DROP COLUMN limited, DROP COLUMN concurrency, DROP COLUMN key_concurrency, DROP COLUMN rate,
     DROP COLUMN rate_seconds, DROP COLUMN key_rate, DROP COLUMN key_rate_seconds, DROP COLUMN max_depth;
-DROP INDEX docyard.jobs_ready_idx, docyard.jobs_due_idx, docyard.jobs_partition_idx, docyard.jobs_counted_idx;
-ALTER TABLE docyard.procrastinate_jobs DROP COLUMN partition_key, DROP COLUMN weight, DROP COLUMN counted;
+DROP INDEX docyard.jobs_ready_idx, docyard.jobs_due_idx, docyard.jobs_partition_idx, docyard.jobs_counted_idx,
+    docyard.jobs_parked_idx;
+ALTER TABLE docyard.procrastinate_jobs DROP COLUMN partition_key, DROP COLUMN weight, DROP COLUMN counted,
+    DROP COLUMN parked;
 CREATE INDEX procrastinate_jobs_priority_idx_v1 ON docyard.procrastinate_jobs (priority DESC, id)
     WHERE status = 'todo';

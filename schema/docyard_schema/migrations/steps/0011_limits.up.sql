@@ -7,13 +7,16 @@ ALTER TABLE docyard.procrastinate_jobs
     -- What it takes from a rate. NULL: one.
     ADD COLUMN weight double precision CHECK (weight > 0 AND weight < 'infinity'),
     -- Set by the claim that goes by limits, so that running jobs can be counted without an index of all of them.
-    ADD COLUMN counted boolean;
+    ADD COLUMN counted boolean,
+    -- Set while the job is far behind in the line of its lock key (docyard_queue.lock_lines).
+    ADD COLUMN parked boolean;
 
 -- One index for each way to wait, by queue. Of an index of all waiting jobs each claim walked past those of paused
 -- and limited queues and those of the future: 160 ms beside a million (docs/design/fast-path.md).
 DROP INDEX docyard.procrastinate_jobs_priority_idx_v1;
 CREATE INDEX jobs_ready_idx ON docyard.procrastinate_jobs (queue_name, priority DESC, id)
-    WHERE status = 'todo' AND scheduled_at IS NULL AND partition_key IS NULL;
+    WHERE status = 'todo' AND scheduled_at IS NULL AND partition_key IS NULL AND parked IS NULL;
+CREATE INDEX jobs_parked_idx ON docyard.procrastinate_jobs (lock) WHERE status = 'todo' AND parked;
 CREATE INDEX jobs_due_idx ON docyard.procrastinate_jobs (queue_name, priority DESC, scheduled_at, id)
     WHERE status = 'todo' AND scheduled_at IS NOT NULL AND partition_key IS NULL;
 CREATE INDEX jobs_partition_idx ON docyard.procrastinate_jobs
@@ -88,10 +91,13 @@ BEGIN
             -- What these rows made of it included; of other transactions, what is committed.
             AND (
                 SELECT count(*) FROM (
-                    -- By the three indexes of what waits.
+                    -- By the four indexes of what waits.
                     SELECT FROM docyard.procrastinate_jobs AS job
                     WHERE job.status = 'todo' AND job.queue_name = queue.name
-                        AND job.scheduled_at IS NULL AND job.partition_key IS NULL
+                        AND job.scheduled_at IS NULL AND job.partition_key IS NULL AND job.parked IS NULL
+                    UNION ALL
+                    SELECT FROM docyard.procrastinate_jobs AS job
+                    WHERE job.status = 'todo' AND job.queue_name = queue.name AND job.parked
                     UNION ALL
                     SELECT FROM docyard.procrastinate_jobs AS job
                     WHERE job.status = 'todo' AND job.queue_name = queue.name
