@@ -7,10 +7,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from conftest import opened
-from support.blocks import blocks_touched
 from support.eventually import eventually
-from support.queueing import add, claim, query
+from support.queueing import add, query
 from support.working import running
 
 from docyard_queue import NewJob, PostgresEngine, Registry
@@ -63,22 +61,6 @@ async def test_ten_thousand_jobs_of_one_lock_keep_their_order_and_hold_nobody_up
         await eventually(lambda: free in order, what="a job without a lock behind all of them")
     ran = [job_id for job_id in order if job_id != free]
     assert ran == [*range(1, len(ran) + 1)]
-
-
-@pytest.mark.fault(14)
-@pytest.mark.xfail(reason="a claim looks at every job of the lock: 20,400 blocks for 10,000 of them")
-async def test_a_claim_does_not_look_at_every_job_of_a_lock(url: str) -> None:
-    async with opened(url, pool_max_size=1) as database:
-        await ten_thousand(database)
-        await claim_and_finish(database, 10)
-        touched = [await blocks_touched(database, claim_and_finish(database, 10)) for _ in range(3)]
-    assert max(touched) < 500, touched
-
-
-async def claim_and_finish(database: Database, slots: int) -> None:
-    jobs = await claim(database, slots)
-    assert len(jobs) == 1
-    await PostgresEngine(database).complete([(job, None) for job in jobs])
 
 
 @pytest.mark.fault(24)
