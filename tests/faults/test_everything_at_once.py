@@ -24,7 +24,12 @@ if TYPE_CHECKING:
 
     from docyard_schema import Database
 
-pytestmark = [pytest.mark.slow, pytest.mark.fault(13)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.fault(13),
+    # A pipeline of psycopg's that is dropped when its connection was closed under it complains to nobody.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 SECONDS = 4
 

@@ -412,3 +412,34 @@ async def test_sync_handlers_run_side_by_side_up_to_the_concurrency(database: Da
 def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(options))):
         WorkerOptions(**options)
+
+
+async def test_notices_that_come_again_cancel_a_handler_once(database: Database) -> None:
+    registry, begun, cancels = Registry(), asyncio.Event(), []
+
+    @registry.handler("work")
+    async def work(attempt: Any, payload: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancels.append("sleep")
+            try:
+                # What a statement does that is cancelled: it waits for the server to end it.
+                await asyncio.sleep(0.3)
+            except asyncio.CancelledError:
+                cancels.append("clean-up")
+            raise
+
+    [job_id] = await add(database)
+    async with running(database, registry) as worker:
+        await begun.wait()
+        for _ in range(5):
+            worker._attempts.cancel([job_id])
+            await asyncio.sleep(0.02)
+        await eventually(lambda: was_cancelled(database, job_id))
+    assert cancels == ["sleep"]
+
+
+async def was_cancelled(database: Database, job_id: int) -> bool:
+    return await state(database, job_id) == "cancelled"

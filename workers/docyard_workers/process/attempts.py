@@ -35,6 +35,7 @@ _log = structlog.get_logger("docyard.worker")
 
 # What a stop waits, after the running jobs' time is over, for them to end and be given back.
 _RELEASE_SECONDS = 5.0
+_CANCEL_AGAIN_SECONDS = 2.0
 # A retry that is due sooner wakes the worker; a later one is found by polling.
 _LONGEST_TIMER_SECONDS = 60.0
 
@@ -45,6 +46,7 @@ class _Running:
     task: asyncio.Task[None]
     # Only the handler is ever cancelled, never the writing of its outcome.
     in_handler: bool = True
+    cancelled_at: float = float("-inf")
 
 
 class Attempts:
@@ -100,7 +102,11 @@ class Attempts:
         for running in self._running.values():
             if running.attempt.job.id in job_ids:
                 running.attempt.cancel_requested = True
-                if running.in_handler:
+                # Every notice names all jobs that are to end. A second cancel that meets the first on its way
+                # through psycopg costs the connection, so it waits; a cancel that was lost is asked for again.
+                now = asyncio.get_running_loop().time()
+                if running.in_handler and now - running.cancelled_at >= _CANCEL_AGAIN_SECONDS:
+                    running.cancelled_at = now
                     running.task.cancel()
 
     async def end(self, seconds: float) -> None:
