@@ -102,8 +102,8 @@ class Attempts:
         for running in self._running.values():
             if running.attempt.job.id in job_ids:
                 running.attempt.cancel_requested = True
-                # Every notice names all jobs that are to end. A second cancel that meets the first on its way through
-                # psycopg costs the connection, so it waits; a cancel that was lost is asked for again.
+                # Every notice names all jobs that are to end. A second cancel that meets the first on its way
+                # through psycopg costs the connection, so it waits; one that was lost is asked for again.
                 now = asyncio.get_running_loop().time()
                 if running.in_handler and now - running.cancelled_at >= _CANCEL_AGAIN_SECONDS:
                     running.cancelled_at = now
