@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import psycopg
 
 from docyard_queue.states import JobState
 from docyard_schema.errors import InvalidInput
@@ -25,6 +29,10 @@ _ENDED = {
 }
 # Dead letters wait for a person, so they go only when named.
 PRUNED = (JobState.COMPLETED, JobState.CANCELLED)
+
+# Two transactions met, and the database asks one of them to try again.
+_MET = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
+_TRIES = 10
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -64,15 +72,31 @@ async def _prune(
     while limit is None or total < limit:
         size = batch_size if limit is None else min(batch_size, limit - total)
         values = {"since": since, "age": older_than.total_seconds(), "size": size}
-        async with database.connection() as connection:
-            cursor = await connection.execute(database.sql(statement), values)
-            deleted, until = await cursor.fetchone() or (0, None)
+        deleted, until = await _delete(database, statement, values)
         total += deleted
         if until is None:
             break
         # Not "later than": others may have ended in the same moment.
         since = until
     return total
+
+
+async def _delete(database: Database, statement: str, values: dict[str, Any]) -> tuple[int, datetime | None]:
+    """Delete one batch; how many, and until when. A batch that met another transaction is tried again.
+
+    A job's deletion takes its unique key's row along, and who enqueues under that key locks them in the
+    other order.
+    """
+    for attempt in range(1, _TRIES + 1):
+        try:
+            async with database.connection() as connection:
+                cursor = await connection.execute(database.sql(statement), values)
+                return await cursor.fetchone() or (0, None)
+        except _MET:
+            if attempt == _TRIES:
+                raise
+            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
+    raise AssertionError("unreachable")
 
 
 def _final(state: str) -> JobState:

@@ -6,8 +6,9 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
-from support.queueing import add, claim, claim_one, query, states
+from support.queueing import add, claim, claim_one, query, states, until_somebody_waits_for_a_lock
 
 from docyard_queue import Cancel, NewJob, PostgresEngine
 from docyard_queue.outcomes import Failure
@@ -158,3 +159,24 @@ async def test_two_prunes_and_retries_at_once_share_the_work(database: Database)
 async def test_what_cannot_be_pruned_is_refused(database: Database, wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
         await prune(database, **({"older_than": NOW} | wrong))  # type: ignore[arg-type]
+
+
+@pytest.mark.fault(13)
+async def test_a_batch_that_met_an_enqueue_under_its_jobs_key_is_tried_again(
+    database: Database, url: str
+) -> None:
+    key = NewJob("work", unique_key="k", unique_scope="until_done")
+    [job_id] = await add(database, key)
+    [job] = await claim(database)
+    await PostgresEngine(database).complete([(job, None)])
+    async with await psycopg.AsyncConnection.connect(url) as other:
+        # Whoever enqueues locks the key's row first and then asks for the job's; a prune the other way round.
+        await other.execute("SELECT FROM docyard.unique_keys WHERE job_id = %s FOR UPDATE", [job_id])
+        await other.execute("SET deadlock_timeout = '1h'")
+        pruning = asyncio.create_task(prune(database, older_than=NOW))
+        await until_somebody_waits_for_a_lock(url)
+        await other.execute("SELECT FROM docyard.procrastinate_jobs WHERE id = %s FOR UPDATE", [job_id])
+        await other.rollback()
+    deleted = (await asyncio.wait_for(pruning, 10))["completed"]
+    # It may have passed over the job while the other still held it.
+    assert deleted + (await prune(database, older_than=NOW))["completed"] == 1
