@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from support import worker_app
 from support.eventually import eventually
@@ -39,15 +40,22 @@ async def all_completed(database: Database) -> bool:
 async def test_in_the_middle_of_a_batch_claim(
     database: Database, url: str, start: Callable[..., Any], effects: Callable[[], Any]
 ) -> None:
-    # It beats rarely, so that the only statement that it sends by itself is the claim.
+    # It beats rarely, so that hardly anything but the claim meets the lock.
     victim = start(url, heartbeat_seconds=30, poll_seconds=0.2)
     await eventually(lambda: "worker.started" in victim.log, seconds=30)
-    async with database.transaction() as connection:
-        await connection.execute(database.sql("LOCK TABLE docyard.procrastinate_jobs IN EXCLUSIVE MODE"))
-        ids = await enqueue_many(connection, [NewJob("effect")] * 20)
-        await eventually(lambda: asks(database, "procrastinate_jobs"))
-        # The server goes on with a statement whose client has died, and takes the jobs for nobody.
-        victim.kill()
+    ids: list[int] = []
+    while not ids:
+        async with database.transaction() as connection:
+            await connection.execute(database.sql("LOCK TABLE docyard.procrastinate_jobs IN EXCLUSIVE MODE"))
+            ids = await enqueue_many(connection, [NewJob("effect")] * 20)
+            await eventually(lambda: asks(database, "procrastinate_jobs"))
+            if await asks(database, "attempts = job.attempts + 1"):
+                # The server goes on with a statement whose client has died, and takes the jobs for nobody.
+                victim.kill()
+            else:
+                # It was another statement of the worker's that met the lock.
+                ids = []
+                raise psycopg.Rollback
     await eventually(lambda: has_running(database))
     heir = start(url)
     await eventually(lambda: all_completed(database), seconds=20)
