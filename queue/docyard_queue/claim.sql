@@ -46,4 +46,4 @@ WHERE job.id = ANY (ARRAY (
 -- The payload as text: psycopg would guess its encoding before it reads it.
 RETURNING job.id, job.task_name AS kind, job.queue_name AS queue, job.args::text AS payload, job.priority,
     job.attempts AS attempt, job.max_attempts, job.lease, job.lock AS lock_key, job.batch_id,
-    job.timeout_seconds, job.created_at, job.started_at;
+    job.timeout_seconds, job.created_at, job.started_at, job.alone;

@@ -6,6 +6,7 @@ DocyardError                (docyard_schema.errors)
     ├── PermanentError      raise it: trying again cannot help, the job is dead at once
     ├── RateLimited         raise it: try again after a while, this attempt does not count
     ├── JobTimeout          the handler ran longer than its timeout
+    ├── IsolationFailed     no child process could be started that knows the handler
     └── UnknownKind         no handler is registered under that name
 """
 
@@ -64,6 +65,13 @@ class JobTimeout(QueueError):
     """The handler ran longer than its timeout."""
 
     code = "timeout"
+    retryable = True
+
+
+class IsolationFailed(QueueError):
+    """No child process could be started that knows the handler: it did not begin."""
+
+    code = "isolation_failed"
     retryable = True
 
 

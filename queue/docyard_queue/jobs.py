@@ -119,7 +119,8 @@ class Job:
     """A job that a worker holds.
 
     ``attempt`` counts from 1. ``lease`` grows with every claim and is the fence: a write that names an
-    older one is refused.
+    older one is refused. ``alone``: it ran beside others in a worker process that ended, and must now run
+    with nothing beside it.
     """
 
     id: int
@@ -135,3 +136,4 @@ class Job:
     timeout_seconds: float | None
     created_at: datetime
     started_at: datetime
+    alone: bool = False

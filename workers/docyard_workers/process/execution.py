@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from docyard_workers.process.threads import Threads
 
 
-async def execute(spec: HandlerSpec, attempt: Attempt, threads: Threads) -> Outcome:
-    """Run a handler once and say what became of it.
+async def execute(spec: HandlerSpec, attempt: Attempt, threads: Threads, *, timed: bool = True) -> Outcome:
+    """Run a handler once and say what became of it; without ``timed`` somebody else looks at the clock.
 
     Raises only :class:`LeaseLost`, cancellation of the task that runs it, and what ends the whole process.
     """
     try:
         payload = _read_payload(spec, attempt.job)
-        returned = await _call(spec, attempt, payload, threads)
+        if timed:
+            returned = await _call(spec, attempt, payload, threads)
+        else:
+            returned = await _run(spec, attempt, payload, threads)
     except (LeaseLost, GeneratorExit):
         raise
     except KeyboardInterrupt as error:
@@ -64,10 +67,23 @@ def _read_payload(spec: HandlerSpec, job: Job) -> Any:
         ) from None
 
 
+def seconds_allowed(spec: HandlerSpec, job: Job) -> float | None:
+    """How long the handler may run; None is for ever."""
+    if job.timeout_seconds is not None or spec.timeout is None:
+        return job.timeout_seconds
+    return spec.timeout.total_seconds()
+
+
+def too_long(spec: HandlerSpec, seconds: float) -> JobTimeout:
+    """The error of a handler that ran longer than it may."""
+    return JobTimeout(
+        f"The handler of {spec.kind!r} ran longer than its {seconds:g} s.",
+        hint="Raise the timeout, or do less in one job.",
+    )
+
+
 async def _call(spec: HandlerSpec, attempt: Attempt, payload: Any, threads: Threads) -> Any:
-    seconds = attempt.job.timeout_seconds
-    if seconds is None and spec.timeout is not None:
-        seconds = spec.timeout.total_seconds()
+    seconds = seconds_allowed(spec, attempt.job)
     if seconds is None:
         return await _run(spec, attempt, payload, threads)
     try:
@@ -76,10 +92,7 @@ async def _call(spec: HandlerSpec, attempt: Attempt, payload: Any, threads: Thre
     except TimeoutError as error:
         if not limit.expired():
             raise
-        raise JobTimeout(
-            f"The handler of {spec.kind!r} ran longer than its {seconds:g} s.",
-            hint="Raise the timeout, or do less in one job.",
-        ) from error
+        raise too_long(spec, seconds) from error
 
 
 async def _run(spec: HandlerSpec, attempt: Attempt, payload: Any, threads: Threads) -> Any:

@@ -16,6 +16,7 @@ from docyard_queue.outage import DATABASE_ERRORS, brief
 from docyard_workers.process.attempts import Attempts
 from docyard_workers.process.batch_ends import BatchEnds
 from docyard_workers.process.ending import end_tasks
+from docyard_workers.process.isolation.reference import require_importable
 from docyard_workers.process.options import WorkerOptions
 from docyard_workers.process.recovery import Recovery
 from docyard_workers.process.scheduling import Scheduling
@@ -23,6 +24,7 @@ from docyard_workers.process.scheduling import Scheduling
 if TYPE_CHECKING:
     from docyard_queue.registry import Registry
     from docyard_schema.database import Database
+    from docyard_workers.process.isolation.reference import Recipe
 
 _log = structlog.get_logger("docyard.worker")
 
@@ -42,6 +44,9 @@ class Worker:
             await worker.drain()    # until nothing is left to do
 
     Entered it is registered and beats; left it has given back or finished every job. A second stop is safe.
+
+    ``recipe`` says how a child process makes the registry, for handlers that it cannot import by their names.
+    Raises :class:`ConfigError` for an isolated handler that no child could find.
     """
 
     def __init__(
@@ -51,7 +56,9 @@ class Worker:
         options: WorkerOptions | None = None,
         *,
         engine: Engine | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
+        require_importable(registry, recipe)
         self.database = database
         self.registry = registry
         self.options = options or WorkerOptions()
@@ -69,6 +76,7 @@ class Worker:
             concurrency=self.options.concurrency,
             wake=self._wake.set,
             ended=self._batch_ends.job_ended,
+            recipe=recipe,
         )
         self._heartbeat: Heartbeat
         self._recovery: Recovery
