@@ -99,6 +99,7 @@ async def do(attempt: Any, payload: dict[str, Any]) -> Any:
         case "snooze":
             return Snooze(timedelta(hours=1), "not yet")
         case "sleep":
+            await attempt.report_progress(begun=True)
             await asyncio.sleep(payload["seconds"])
         case "cancelled":
             return Cancel("not wanted")
@@ -122,6 +123,10 @@ def a_registry(database: Database, *, answer: str) -> Registry:
         return f"{answer} from {database.namespace.schema}"
 
     return made
+
+
+# No child can import it.
+registry.handler("nameless_die", max_attempts=2)(lambda attempt, payload: os._exit(9))
 
 
 @registry.handler("hold_gil", max_attempts=2, backoff=Backoff())
