@@ -205,7 +205,7 @@ class Attempts:
         try:
             return await self._apart.execute(spec, attempt)
         except Unready as reason:
-            _log.info("job.unaccompanied", job_id=attempt.job.id, kind=spec.kind, reason=str(reason))
+            _log.info("job.secluded", job_id=attempt.job.id, kind=spec.kind, reason=str(reason))
         # Then here, with nothing beside it: should the process end, it was this one.
         async with self._solitude.alone():
             if not await self._engine.begin_alone(attempt.job):

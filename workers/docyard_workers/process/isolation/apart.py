@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from datetime import timedelta
 from pathlib import Path
@@ -34,6 +35,10 @@ _GRACE_SECONDS = 2.0
 _NOT_NOW = timedelta(seconds=5)
 
 
+# After a crash jobs that run alone come as a crowd, and each of their children may load a model of its own.
+_LEAST_AT_ONCE = 4
+
+
 class Unready(Exception):
     """No child can find the handler; nothing of it has run."""
 
@@ -45,6 +50,7 @@ class Apart:
         self._recipe = recipe
         self._database = _write_database(database)
         self._nursery = Nursery()
+        self._turns = asyncio.Semaphore(max(_LEAST_AT_ONCE, os.cpu_count() or 1))
 
     async def close(self) -> None:
         """End what still runs."""
@@ -57,7 +63,10 @@ class Apart:
         isolated.
         """
         try:
-            return await self._in_a_child(spec, attempt)
+            if spec.isolated:
+                return await self._in_a_child(spec, attempt)
+            async with self._turns:
+                return await self._in_a_child(spec, attempt)
         except Unready as reason:
             if not spec.isolated:
                 raise

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _BOOT = """
 import json, sys
 arguments = json.loads(sys.argv[1])
-sys.path[:] = arguments["path"]
+sys.path[:], sys.argv[:] = arguments["path"], arguments["argv"]
 from docyard_workers.process.isolation.forking import serve
 serve(arguments["parent"])
 """
@@ -159,4 +159,4 @@ class Nursery:
 def _boot_arguments() -> str:
     # "" is the current folder.
     path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100
-    return json.dumps({"path": path, "parent": os.getpid()})
+    return json.dumps({"path": path, "argv": sys.argv, "parent": os.getpid()})

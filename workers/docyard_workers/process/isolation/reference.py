@@ -39,7 +39,8 @@ class Recipe:
     """
 
     target: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
+    # Not shown: there may be keys in it.
+    arguments: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 def require_importable(specs: Iterable[HandlerSpec], recipe: Recipe | None) -> None:
@@ -100,9 +101,9 @@ def _by_name(spec: HandlerSpec) -> dict[str, Any]:
         "max_attempts": spec.max_attempts,
         "isolated": spec.isolated,
         "memory_limit": spec.memory_limit,
-        "backoff": _write_backoff(spec.backoff),
+        "backoff": write_backoff(spec.backoff),
         "retry": [
-            [_name(kind), None if policy is None else _write_backoff(policy)]
+            [_name(kind), None if policy is None else write_backoff(policy)]
             for kind, policy in spec.retry.items()
         ],
     }
@@ -110,13 +111,13 @@ def _by_name(spec: HandlerSpec) -> dict[str, Any]:
 
 def _rebuilt(written: dict[str, Any], main: dict[str, str] | None) -> HandlerSpec:
     retry = {
-        _look_up(kind, main): None if policy is None else _read_backoff(policy)
+        _look_up(kind, main): None if policy is None else read_backoff(policy)
         for kind, policy in written["retry"]
     }
     registry = Registry()
     options = {name: written[name] for name in ("queue", "max_attempts", "isolated", "memory_limit")}
     register = registry.handler(
-        written["kind"], **options, backoff=_read_backoff(written["backoff"]), retry=retry
+        written["kind"], **options, backoff=read_backoff(written["backoff"]), retry=retry
     )
     register(_look_up(written["function"], main))
     return registry[written["kind"]]
@@ -169,13 +170,15 @@ def _run_main(main: dict[str, str] | None) -> types.ModuleType:
     return sys.modules[_MAIN_IN_CHILD]
 
 
-def _write_backoff(backoff: Backoff) -> dict[str, Any]:
+def write_backoff(backoff: Backoff) -> dict[str, Any]:
+    """A backoff as JSON."""
     return {
         "base": backoff.base.total_seconds(), "cap": backoff.cap.total_seconds(), "jitter": backoff.jitter
     }  # fmt: skip
 
 
-def _read_backoff(written: dict[str, Any]) -> Backoff:
+def read_backoff(written: Mapping[str, Any]) -> Backoff:
+    """The backoff that :func:`write_backoff` wrote."""
     return Backoff(
         base=timedelta(seconds=written["base"]),
         cap=timedelta(seconds=written["cap"]),
