@@ -17,11 +17,19 @@ import time
 from datetime import timedelta
 from typing import Any
 
+from pydantic import BaseModel
+
 from docyard_queue import Backoff, Cancel, PermanentError, Registry, Snooze, heartbeat
 from docyard_schema import Database
 from docyard_workers.process import Worker, WorkerOptions
 
 registry = Registry()
+
+
+class Isolated(BaseModel):
+    """The payload of ``isolated_choosy``."""
+
+    do: str
 
 
 @registry.handler("effect", max_attempts=5)
@@ -62,6 +70,11 @@ async def die(attempt: Any, payload: dict[str, Any]) -> None:
 async def isolated(attempt: Any, payload: dict[str, Any]) -> Any:
     """Does in a process of its own what the payload says."""
     return await do(attempt, payload)
+
+
+@registry.handler("isolated_choosy", isolated=True, max_attempts=9, retry={ValueError: None})
+async def isolated_choosy(attempt: Any, payload: Isolated) -> Any:
+    return await do(attempt, {"do": payload.do})
 
 
 @registry.handler("isolated_sync", isolated=True, max_attempts=2, memory_limit=400 << 20)

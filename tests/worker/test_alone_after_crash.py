@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from support.eventually import eventually
 from support.queueing import add, attempts, claim, query, rescue_all, row, state, states
+from support.worker_app import registry
 from support.working import drain, running
 
 from docyard_queue import NewJob, Registry
@@ -74,13 +76,12 @@ async def test_what_no_child_can_import_runs_with_nothing_beside_it(
     assert (stored["status"], stored["error_code"], stored["attempts"]) == ("failed", "crashed", 2)
     assert [(await row(database, job_id))["attempts"] for job_id in innocents] == [1] * 4
     assert [job_id for job_id, _ in await effects()] == innocents
-    assert fleet.workers[-1].stop() == 0
 
 
 async def test_nothing_begins_beside_one_that_has_the_process_for_itself(database: Database) -> None:
-    registry, beside, most = Registry(), 0, {"alone": 0, "usual": 0}
+    own, beside, most = Registry(), 0, {"alone": 0, "usual": 0}
 
-    @registry.handler("work")
+    @own.handler("work")
     async def work(attempt: Any, payload: Any) -> None:
         nonlocal beside
         beside += 1
@@ -93,7 +94,7 @@ async def test_nothing_begins_beside_one_that_has_the_process_for_itself(databas
     await claim(database)
     await rescue_all(database)
     usual = await add(database, *[NewJob("work", priority=index % 2) for index in range(8)])
-    worker = await drain(database, registry, concurrency=5)
+    worker = await drain(database, own, concurrency=5)
     assert worker.completed == len(marked) + len(usual)
     assert most["alone"] == 1
     assert most["usual"] > 1, "before and after it all goes on as usual"
@@ -103,9 +104,9 @@ async def test_nothing_begins_beside_one_that_has_the_process_for_itself(databas
 async def test_the_mark_stays_while_the_job_fails_and_is_of_no_meaning_after_its_end(
     database: Database,
 ) -> None:
-    registry, seen = Registry(), []
+    own, seen = Registry(), []
 
-    @registry.handler("work")
+    @own.handler("work")
     async def work(attempt: Any, payload: Any) -> None:
         seen.append(attempt.job.alone)
         if len(seen) < 2:
@@ -115,7 +116,7 @@ async def test_the_mark_stays_while_the_job_fails_and_is_of_no_meaning_after_its
     await claim(database)
     await rescue_all(database)
     await query(database, "DELETE FROM docyard.procrastinate_jobs WHERE id = %s", other)
-    await drain(database, registry)
+    await drain(database, own)
     assert seen == [True, True]
     assert await state(database, job_id) == "completed"
 
@@ -145,12 +146,26 @@ async def is_completed(database: Database, job_id: int) -> bool:
     return await state(database, job_id) == "completed"
 
 
+async def test_a_crowd_that_waits_to_run_alone_keeps_no_other_job_waiting(database: Database) -> None:
+    crowd = await add(database, *[NewJob("sleep", {"seconds": 60}) for _ in range(12)])
+    await claim(database, 12, kinds={"sleep": 5})
+    await rescue_all(database)
+    [other] = await add(database, NewJob("effectless"))
+    mixed = Registry().include(registry)
+    mixed.handler("effectless")(lambda attempt, payload: None)
+    async with running(database, mixed, concurrency=6, shutdown_seconds=0):
+        await eventually(lambda: is_completed(database, other), seconds=20)
+        told = [(await row(database, job_id))["began_alone"] for job_id in crowd]
+    assert 0 < len([lease for lease in told if lease is not None]) <= max(4, os.cpu_count() or 1)
+    assert {(await row(database, job_id))["attempts"] for job_id in crowd} == {0}, "given back"
+
+
 async def test_a_job_that_waits_to_be_alone_can_be_cancelled(database: Database) -> None:
     from docyard_queue import Inspection
 
-    registry, released = Registry(), asyncio.Event()
+    own, released = Registry(), asyncio.Event()
 
-    @registry.handler("work")
+    @own.handler("work")
     async def work(attempt: Any, payload: Any) -> None:
         await released.wait()
 
@@ -158,7 +173,7 @@ async def test_a_job_that_waits_to_be_alone_can_be_cancelled(database: Database)
     await claim(database)
     await rescue_all(database)
     await query(database, "UPDATE docyard.procrastinate_jobs SET alone = false WHERE id = %s", other)
-    async with running(database, registry) as worker:
+    async with running(database, own) as worker:
         await eventually(lambda: both_run(database))
         await Inspection(database).cancel([alone])
         await eventually(lambda: is_cancelled(database, alone))

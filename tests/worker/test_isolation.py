@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,17 @@ async def test_exceptions_come_back_with_their_traceback(database: Database) -> 
     assert (stored["status"], stored["error_code"], stored["attempts"]) == ("failed", "permanent", 1)
 
 
+async def test_retry_rules_and_payload_models_hold_in_the_child(database: Database) -> None:
+    refused, unreadable = await add(
+        database, NewJob("isolated_choosy", {"do": "raise"}), NewJob("isolated_choosy", {"what": 1})
+    )
+    await drain(database, registry)
+    stored = [await row(database, job_id) for job_id in (refused, unreadable)]
+    assert [(found["status"], found["attempts"]) for found in stored] == [("failed", 1)] * 2
+    assert stored[0]["error_message"] == "what it raised"
+    assert "does not fit Isolated: do: Field required" in stored[1]["error_message"]
+
+
 async def test_outcomes_come_back(database: Database) -> None:
     snoozed, cancelled = await add(database, a_job(do="snooze"), a_job(do="cancelled"))
     async with running(database, registry):
@@ -170,6 +182,45 @@ async def test_a_stopped_worker_gives_the_job_back(database: Database) -> None:
         await eventually(lambda: is_running(database, job_id))
     assert await state(database, job_id) == "available"
     assert (await row(database, job_id))["attempts"] == 0
+
+
+async def test_a_worker_that_ended_leaves_no_process(database: Database) -> None:
+    [job_id] = await add(database, a_job())
+    await drain(database, registry)
+    assert not exists((await row(database, job_id))["result"]["parent"])
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_when_the_nursery_dies_its_children_have_crashed_and_another_takes_its_place(
+    database: Database,
+) -> None:
+    [first] = await add(database, a_job())
+    async with running(database, registry):
+        await eventually(lambda: is_completed(database, first))
+        nursery = (await row(database, first))["result"]["parent"]
+        [hanging] = await add(database, a_job(do="sleep", seconds=60))
+        await eventually(lambda: has_begun(database, hanging))
+        os.kill(nursery, signal.SIGKILL)
+        await eventually(lambda: is_dead(database, hanging))
+        [next_one] = await add(database, a_job())
+        await eventually(lambda: is_completed(database, next_one))
+    assert (await row(database, hanging))["error_code"] == "crashed"
+    assert (await row(database, next_one))["result"]["parent"] != nursery
+
+
+async def has_begun(database: Database, job_id: int) -> bool:
+    return (await row(database, job_id))["progress"] is not None
+
+
+async def is_dead(database: Database, job_id: int) -> bool:
+    return await state(database, job_id) == "dead"
 
 
 # How a child finds the handler

@@ -39,6 +39,8 @@ _log = structlog.get_logger("docyard.worker")
 
 # What a stop waits, after the running jobs' time is over, for them to end and be given back.
 _RELEASE_SECONDS = 5.0
+# How many times its concurrency a worker holds of jobs that wait to run alone.
+_CROWD = 4
 # A retry that is due sooner wakes the worker; a later one is found by polling.
 _LONGEST_TIMER_SECONDS = 60.0
 
@@ -91,7 +93,11 @@ class Attempts:
         if self._solitude.wanted:
             return 0
         free = self._concurrency - self._in_handlers - self._threads.overrunning
-        return min(free, 2 * self._concurrency - len(self._running))
+        free = min(free, 2 * self._concurrency - len(self._running))
+        if self._apart.waiting:
+            # A crowd that waits to run alone must not keep all others waiting; nor may one worker hoard it.
+            free += min(self._apart.waiting, _CROWD * self._concurrency)
+        return min(free, self._concurrency)
 
     @property
     def held(self) -> Collection[tuple[int, int]]:

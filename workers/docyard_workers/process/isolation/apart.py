@@ -44,9 +44,10 @@ class Unready(Exception):
 
 
 class Apart:
-    """Runs attempts in children of one nursery."""
+    """Runs attempts in children of one nursery. ``waiting`` of them wait for their turn."""
 
     def __init__(self, database: Database, recipe: Recipe | None) -> None:
+        self.waiting = 0
         self._recipe = recipe
         self._database = _write_database(database)
         self._nursery = Nursery()
@@ -65,8 +66,11 @@ class Apart:
         try:
             if spec.isolated:
                 return await self._in_a_child(spec, attempt)
-            async with self._turns:
+            await self._turn()
+            try:
                 return await self._in_a_child(spec, attempt)
+            finally:
+                self._turns.release()
         except Unready as reason:
             if not spec.isolated:
                 raise
@@ -74,6 +78,13 @@ class Apart:
             return classify(spec, attempt.job, error)
         except (IsolationFailed, JobTimeout) as error:
             return classify(spec, attempt.job, error)
+
+    async def _turn(self) -> None:
+        self.waiting += 1
+        try:
+            await self._turns.acquire()
+        finally:
+            self.waiting -= 1
 
     async def _in_a_child(self, spec: HandlerSpec, attempt: Attempt) -> Outcome:
         reference = refer(spec, self._recipe)
