@@ -187,9 +187,7 @@ class Attempts:
         job = attempt.job
         try:
             spec = self._registry[job.kind]
-            if self._solitude.wanted:
-                await self._solitude.over()
-            if spec.isolated or job.alone:
+            if job.alone or spec.isolated or self._solitude.wanted:
                 return await self._execute_apart(spec, attempt)
             return await execute(spec, attempt, self._threads)
         except LeaseLost:
@@ -208,6 +206,10 @@ class Attempts:
             self._wake()
 
     async def _execute_apart(self, spec: HandlerSpec, attempt: Attempt) -> Outcome:
+        if self._solitude.wanted:
+            await self._solitude.over()
+        if not (attempt.job.alone or spec.isolated):
+            return await execute(spec, attempt, self._threads)
         try:
             return await self._apart.execute(spec, attempt)
         except Unready as reason:

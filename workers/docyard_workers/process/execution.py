@@ -67,13 +67,6 @@ def _read_payload(spec: HandlerSpec, job: Job) -> Any:
         ) from None
 
 
-def seconds_allowed(spec: HandlerSpec, job: Job) -> float | None:
-    """How long the handler may run; None is for ever."""
-    if job.timeout_seconds is not None or spec.timeout is None:
-        return job.timeout_seconds
-    return spec.timeout.total_seconds()
-
-
 def too_long(spec: HandlerSpec, seconds: float) -> JobTimeout:
     """The error of a handler that ran longer than it may."""
     return JobTimeout(
@@ -83,7 +76,9 @@ def too_long(spec: HandlerSpec, seconds: float) -> JobTimeout:
 
 
 async def _call(spec: HandlerSpec, attempt: Attempt, payload: Any, threads: Threads) -> Any:
-    seconds = seconds_allowed(spec, attempt.job)
+    seconds = attempt.job.timeout_seconds
+    if seconds is None and spec.timeout is not None:
+        seconds = spec.timeout.total_seconds()
     if seconds is None:
         return await _run(spec, attempt, payload, threads)
     try:

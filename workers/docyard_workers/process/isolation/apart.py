@@ -16,7 +16,7 @@ from docyard_queue.outcomes import Snooze
 from docyard_schema.connection import session_name
 from docyard_schema.settings import DatabaseSettings
 from docyard_workers.process.classification import classify, crashed
-from docyard_workers.process.execution import seconds_allowed, too_long
+from docyard_workers.process.execution import too_long
 from docyard_workers.process.isolation import messages
 from docyard_workers.process.isolation.nursery import Nursery
 from docyard_workers.process.isolation.reference import Recipe, refer
@@ -111,7 +111,9 @@ class Apart:
                 ) from None
             if begun is None or begun["says"] != "begun":
                 return await self._never_begun(spec, attempt, child, begun)
-            seconds = seconds_allowed(spec, attempt.job)
+            seconds = attempt.job.timeout_seconds
+            if seconds is None and spec.timeout is not None:
+                seconds = spec.timeout.total_seconds()
             try:
                 async with asyncio.timeout(seconds):
                     told = await child.receive()
