@@ -35,7 +35,7 @@ max_attempts = coalesce(job.max_attempts, (
 -- The payload as text: psycopg would guess its encoding before it reads it.
 job.id, job.task_name AS kind, job.queue_name AS queue, job.args::text AS payload, job.priority,
     job.attempts AS attempt, job.max_attempts, job.lease, job.lock AS lock_key, job.batch_id,
-    job.timeout_seconds, job.created_at, job.started_at
+    job.timeout_seconds, job.created_at, job.started_at, job.alone
 
 -- fragment: shut
 -- Queues that this claim leaves alone.

@@ -76,6 +76,12 @@ class Engine(Protocol):
     async def release(self, job: Job, reason: str) -> bool:
         """Give back a job whose attempt did not begin or was cut short; it does not count."""
 
+    async def begin_alone(self, job: Job) -> bool:
+        """Write down that a job which must run alone begins; False when its lease was lost."""
+
+    async def is_completed(self, job: Job) -> bool:
+        """Whether this attempt completed the job before its process died."""
+
     async def cancel_requested(self, worker_id: int) -> list[int]:
         """The worker's running jobs that somebody wants cancelled."""
 
@@ -156,6 +162,14 @@ class PostgresEngine(Engine):
     @override
     async def release(self, job: Job, reason: str) -> bool:
         return await finish.put_back(self._database, job.id, job.lease, outcome="released", message=reason)
+
+    @override
+    async def begin_alone(self, job: Job) -> bool:
+        return await finish.begin_alone(self._database, job)
+
+    @override
+    async def is_completed(self, job: Job) -> bool:
+        return await finish.is_completed(self._database, job)
 
     @override
     async def cancel_requested(self, worker_id: int) -> list[int]:

@@ -27,7 +27,7 @@ PUBLIC = {
         "VectorRepository", "VerificationError", "shared_database",
     ],
     "docyard_schema.embedded": ["EmbeddedServer"],
-    "docyard_workers.process": ["Worker", "WorkerOptions"],
+    "docyard_workers.process": ["Recipe", "Worker", "WorkerOptions"],
 }  # fmt: skip
 
 # What each of these imports, and nothing of the right side: a producer stays small, a command stays quick.

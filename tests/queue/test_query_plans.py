@@ -122,6 +122,28 @@ async def test_rescue_reads_only_running_jobs(database: Database) -> None:
         assert removed <= 100, f"it looked at {removed} other rows through {node.get('Index Name')}"
 
 
+async def test_rescue_asks_an_index_who_else_was_lost(database: Database) -> None:
+    await fill(database)
+    # Each of a worker of its own, so that the stored attempts are asked.
+    await query(database, "UPDATE docyard.procrastinate_jobs SET worker_id = id WHERE status = 'doing'")
+    await query(
+        database,
+        "INSERT INTO docyard.job_attempts (job_id, lease, attempt, worker_id, started_at, outcome) "
+        "SELECT n, 1, 1, n, now(), CASE WHEN n %% 10 = 0 THEN 'crashed' ELSE 'failed' END "
+        "FROM generate_series(1, 50000) AS n",
+    )
+    await query(database, "ANALYZE docyard.job_attempts")
+    values = {"dead": [], "worker": 0, "silent": True, "give_up_keys": False}
+    found = await explain(database, rescue_module.statements.rescue, values, "force_generic_plan")
+    told = [node for node in found if node.get("Alias") == "told" and "Scan" in node["Node Type"]]
+    assert [node.get("Index Name") for node in told if "Index Name" in node] == ["job_attempts_lost_idx"], (
+        told
+    )
+    others = [node for node in found if node.get("Alias") == "other"]
+    assert others
+    assert all(node["Node Type"] != "Seq Scan" for node in others + told), others
+
+
 async def test_the_beat_and_the_strays_read_only_the_workers_own_jobs(database: Database) -> None:
     await fill(database)
     statement = rescue_module.statements.cancel_requested

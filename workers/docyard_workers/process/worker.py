@@ -18,6 +18,7 @@ from docyard_workers.process.batch_ends import BatchEnds
 from docyard_workers.process.claiming import Claiming
 from docyard_workers.process.ending import end_tasks
 from docyard_workers.process.freeing import Freeing
+from docyard_workers.process.isolation.reference import require_importable
 from docyard_workers.process.options import WorkerOptions
 from docyard_workers.process.recovery import Recovery
 from docyard_workers.process.scheduling import Scheduling
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from docyard_queue.jobs import Job
     from docyard_queue.registry import Registry
     from docyard_schema.database import Database
+    from docyard_workers.process.isolation.reference import Recipe
 
 _log = structlog.get_logger("docyard.worker")
 
@@ -45,6 +47,9 @@ class Worker:
             await worker.drain()    # until nothing is left to do
 
     Entered it is registered and beats; left it has given back or finished every job. A second stop is safe.
+
+    ``recipe`` says how a child process makes the registry, for handlers that it cannot import by their names.
+    Raises :class:`ConfigError` for an isolated handler that no child could find.
     """
 
     def __init__(
@@ -54,7 +59,9 @@ class Worker:
         options: WorkerOptions | None = None,
         *,
         engine: Engine | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
+        require_importable(registry, recipe)
         self.database = database
         self.registry = registry
         self.options = options or WorkerOptions()
@@ -73,6 +80,7 @@ class Worker:
             concurrency=self.options.concurrency,
             wake=self._wake.set,
             ended=self._job_ended,
+            recipe=recipe,
         )
         self._claiming = Claiming(
             self._engine, kinds=self._kinds, queues=self.options.queues, begin=self._attempts.begin
