@@ -177,7 +177,7 @@ async def test_queue_stats_never_reads_what_ended_long_ago(database: Database) -
     await fill_with_history(database)
     found = await explain(database, "SELECT * FROM docyard.queue_stats", {}, "force_custom_plan")
     jobs = [node for node in found if node.get("Relation Name") == "procrastinate_jobs"]
-    assert len(jobs) == 4, [node["Node Type"] for node in jobs]
+    assert jobs
     for node in jobs:
         assert node["Node Type"] != "Seq Scan", node
         assert node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= 1500, node
