@@ -15,7 +15,10 @@ QUERIES = {
     "jobs, one": "SELECT * FROM docyard.jobs WHERE id = %(job)s",
     "jobs, by queue": "SELECT * FROM docyard.jobs WHERE queue = 'queue 3' ORDER BY id DESC LIMIT 50",
     "jobs, by kind": "SELECT * FROM docyard.jobs WHERE kind = 'kind 3' ORDER BY id DESC LIMIT 50",
-    "jobs, by batch": "SELECT * FROM docyard.jobs WHERE batch_id = %(batch)s ORDER BY id DESC LIMIT 50",
+    "jobs, by batch": "SELECT * FROM docyard.jobs WHERE batch_id = %(batch)s "
+    "ORDER BY created_at DESC, id DESC LIMIT 50",
+    "jobs, by batch and id": "SELECT * FROM docyard.jobs WHERE batch_id = %(batch)s "
+    "ORDER BY id DESC LIMIT 50",
     "jobs, available": "SELECT * FROM docyard.jobs WHERE state = 'available' ORDER BY id DESC LIMIT 50",
     "jobs, running": "SELECT * FROM docyard.jobs WHERE state = 'running' ORDER BY id DESC LIMIT 50",
     "jobs, dead": "SELECT * FROM docyard.jobs WHERE state = 'dead' ORDER BY id DESC LIMIT 50",

@@ -148,17 +148,21 @@ FROM (
         -- Every branch names its columns: else a dump writes names of Postgres's own, and the restored view
         -- would look like drift.
         UNION ALL
-        SELECT due.queue AS queue, waiting.available AS available, waiting.future AS future,
+        SELECT due.queue AS queue, now.available AS available, waiting.jobs - now.available AS future,
             0::bigint AS retryable, 0::bigint AS running, 0::bigint AS dead, 0::bigint AS completed,
-            waiting.since AS since
-        FROM due CROSS JOIN LATERAL (
-            SELECT count(*) FILTER (WHERE job.scheduled_at <= (SELECT moment.at FROM moment)) AS available,
-                count(*) FILTER (WHERE job.scheduled_at > (SELECT moment.at FROM moment)) AS future,
-                min(job.scheduled_at) FILTER (WHERE job.scheduled_at <= (SELECT moment.at FROM moment)) AS since
-            FROM docyard.procrastinate_jobs AS job
+            now.since AS since
+        FROM due
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS jobs FROM docyard.procrastinate_jobs AS job
             WHERE job.status = 'todo' AND job.scheduled_at IS NOT NULL AND job.partition_key IS NULL
                 AND job.queue_name = due.queue
         ) AS waiting
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS available, min(job.scheduled_at) AS since
+            FROM docyard.procrastinate_jobs AS job
+            WHERE job.status = 'todo' AND job.scheduled_at IS NOT NULL AND job.partition_key IS NULL
+                AND job.queue_name = due.queue AND job.scheduled_at <= (SELECT moment.at FROM moment)
+        ) AS now
         UNION ALL
         -- Jobs with a partition key are read: their index does not hold the time as a column.
         SELECT job.queue_name AS queue,
