@@ -130,3 +130,20 @@ async def test_every_waiting_job_counts_once_in_its_queue(database: Database) ->
     counts = {row["queue"]: tuple(row[state] for state in states) for row in found}
     assert counts == {"a": (0, 2, 0, 0), "b": (1, 0, 0, 0), "c": (0, 0, 1, 0)}
     assert 300 <= found[0]["oldest_available_s"] < 400
+
+
+async def test_jobs_with_a_partition_key_or_behind_a_lock_count_like_all_others(database: Database) -> None:
+    now = datetime.now(UTC)
+    await add(
+        database,
+        NewJob("work", partition_key="t"),
+        NewJob("work", partition_key="t", run_at=now - timedelta(hours=1)),
+        NewJob("work", partition_key="t", run_at=now + timedelta(hours=1)),
+        NewJob("work", lock_key="l"),
+        NewJob("work", lock_key="l"),
+        NewJob("work", priority=5),
+    )
+    await query(database, "UPDATE docyard.procrastinate_jobs SET parked = true WHERE id = 5")
+    [stats] = await query(database, "SELECT * FROM docyard.queue_stats")
+    assert (stats["available"], stats["scheduled"]) == (5, 1)
+    assert 3600 <= stats["oldest_available_s"] < 3700

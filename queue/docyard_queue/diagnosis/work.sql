@@ -18,9 +18,12 @@ SELECT waiting.queue_name, waiting.task_name, waiting.jobs
 FROM (
     SELECT job.queue_name, job.task_name, count(*) AS jobs
     FROM (
-        -- By the three indexes of what waits.
+        -- By the four indexes of what waits.
         SELECT queue_name, task_name FROM docyard.procrastinate_jobs
-        WHERE status = 'todo' AND scheduled_at IS NULL AND partition_key IS NULL
+        WHERE status = 'todo' AND scheduled_at IS NULL AND partition_key IS NULL AND parked IS NULL
+        UNION ALL
+        SELECT queue_name, task_name FROM docyard.procrastinate_jobs
+        WHERE status = 'todo' AND scheduled_at IS NULL AND partition_key IS NULL AND parked
         UNION ALL
         SELECT queue_name, task_name FROM docyard.procrastinate_jobs
         WHERE status = 'todo' AND scheduled_at IS NOT NULL AND partition_key IS NULL

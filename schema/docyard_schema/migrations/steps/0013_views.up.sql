@@ -88,16 +88,19 @@ WITH RECURSIVE moment AS MATERIALIZED (
     -- The first of each queue and priority, from one to the next.
     (SELECT job.queue_name, job.priority, job.id FROM docyard.procrastinate_jobs AS job
      WHERE job.status = 'todo' AND job.scheduled_at IS NULL AND job.partition_key IS NULL
+             AND job.parked IS NULL
      ORDER BY job.queue_name, job.priority DESC, job.id LIMIT 1)
     UNION ALL
     SELECT next.queue_name, next.priority, next.id FROM ready CROSS JOIN LATERAL (
         (SELECT job.queue_name, job.priority, job.id FROM docyard.procrastinate_jobs AS job
          WHERE job.status = 'todo' AND job.scheduled_at IS NULL AND job.partition_key IS NULL
+             AND job.parked IS NULL
              AND job.queue_name = ready.queue AND job.priority < ready.priority
          ORDER BY job.priority DESC, job.id LIMIT 1)
         UNION ALL
         (SELECT job.queue_name, job.priority, job.id FROM docyard.procrastinate_jobs AS job
          WHERE job.status = 'todo' AND job.scheduled_at IS NULL AND job.partition_key IS NULL
+             AND job.parked IS NULL
              AND job.queue_name > ready.queue
          ORDER BY job.queue_name, job.priority DESC, job.id LIMIT 1)
         LIMIT 1
@@ -136,6 +139,7 @@ FROM (
         SELECT head.queue AS queue,
             (SELECT count(*) FROM docyard.procrastinate_jobs AS job
              WHERE job.status = 'todo' AND job.scheduled_at IS NULL AND job.partition_key IS NULL
+             AND job.parked IS NULL
                  AND job.queue_name = head.queue) AS available,
             0::bigint AS future, 0::bigint AS retryable, 0::bigint AS running, 0::bigint AS dead,
             0::bigint AS completed, head.since AS since
@@ -163,6 +167,13 @@ FROM (
             WHERE job.status = 'todo' AND job.scheduled_at IS NOT NULL AND job.partition_key IS NULL
                 AND job.queue_name = due.queue AND job.scheduled_at <= (SELECT moment.at FROM moment)
         ) AS now
+        UNION ALL
+        -- Far behind in the line of a lock key; few, and read.
+        SELECT job.queue_name AS queue, count(*) AS available, 0::bigint AS future, 0::bigint AS retryable,
+            0::bigint AS running, 0::bigint AS dead, 0::bigint AS completed, min(job.created_at) AS since
+        FROM docyard.procrastinate_jobs AS job
+        WHERE job.status = 'todo' AND job.scheduled_at IS NULL AND job.partition_key IS NULL AND job.parked
+        GROUP BY job.queue_name
         UNION ALL
         -- Jobs with a partition key are read: their index does not hold the time as a column.
         SELECT job.queue_name AS queue,
