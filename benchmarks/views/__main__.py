@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -23,7 +22,8 @@ from docyard_schema.statements import parse_statements
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-ROUNDS = 5
+# The best counts: the one that was disturbed least.
+ROUNDS = 7
 _ROWS = Path(__file__).with_name("rows.sql")
 
 
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds = asyncio.run(_fill(url, sizes))
         settle(url)
         measures = {name: {"docyard": value} for name, value in _measured(url).items()}
-    _say(f"\nMilliseconds over {environment['systems']['docyard']} jobs, median of {ROUNDS}.\n")
+    _say(f"\nMilliseconds over {environment['systems']['docyard']} jobs, best of {ROUNDS}.\n")
     for name, values in measures.items():
         _say(f"{name:32}{values['docyard']:10.1f}")
     _say(f"\nThe first count of minutes, over all jobs of a day: {seconds:.1f} s.")
@@ -72,7 +72,7 @@ def _measured(url: str) -> dict[str, float]:
                 began = time.perf_counter()
                 connection.execute(statement.encode(), {"job": job, "batch": batch}).fetchall()
                 times.append(time.perf_counter() - began)
-            found[name] = round(1000 * statistics.median(times), 2)
+            found[name] = round(1000 * min(times), 2)
     return found
 
 

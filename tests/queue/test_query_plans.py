@@ -206,11 +206,11 @@ async def test_whether_a_batch_has_ended_is_asked_of_an_index(database: Database
 
 async def test_counting_a_minute_reads_no_older_jobs(database: Database) -> None:
     await fill_with_history(database)
-    [row] = await query(database, "SELECT 5 AS first_job_id, now() AS until")
+    [row] = await query(database, "SELECT max(id) - 5 AS first_job_id, now() AS until FROM docyard.jobs")
     values = row | {"since": row["until"] - timedelta(minutes=20)}
     found = await explain(database, minutes_module._statements.count_jobs, values, "force_custom_plan")
     read = [node for node in found if node.get("Relation Name") == "procrastinate_jobs"]
     assert len(read) == 3
-    ended = [node for node in read if "finished_at" in node.get("Index Cond", "")]
-    assert len(ended) == 2
-    assert all(node["Actual Rows"] <= 20 for node in ended), ended
+    for node in read:
+        assert "Index Cond" in node, node
+        assert node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= 20, node

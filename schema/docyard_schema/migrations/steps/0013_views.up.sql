@@ -190,7 +190,10 @@ FROM (
         SELECT job.queue_name AS queue, 0::bigint AS available, 0::bigint AS future, count(*) AS retryable,
             0::bigint AS running, 0::bigint AS dead, 0::bigint AS completed, NULL::timestamptz AS since
         FROM docyard.procrastinate_jobs AS job
+        -- The second bound excludes nothing. With one that it does not know Postgres expects a third of all rows, with two
+        -- a two-hundredth, and then starts no parallel workers for a handful.
         WHERE job.status = 'todo' AND job.attempts > 0 AND job.scheduled_at > (SELECT moment.at FROM moment)
+            AND job.scheduled_at <= 'infinity'
         GROUP BY job.queue_name
         UNION ALL
         -- Whoever claims writes its number down; the index of running jobs holds those that have one.
