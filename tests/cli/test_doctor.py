@@ -269,6 +269,7 @@ def test_who_may_not_see_something_is_told_so_and_sees_the_rest(
             await grant_roles(connection, database.namespace)
 
     asyncio.run(grant())
+    add_worker(on_server)
     name = f"user_{uuid4().hex[:12]}"
     execute(on_server, f"CREATE ROLE {name} LOGIN", f"GRANT docyard_{role} TO {name}")
     try:
@@ -282,3 +283,5 @@ def test_who_may_not_see_something_is_told_so_and_sees_the_rest(
     # A producer reads nothing of docyard's.
     blind = "could not look" in findings["workers"]["finding"]
     assert blind == (role == "producer")
+    # Which kinds wait is in no view.
+    assert ("could not look" in findings["kinds"]["finding"]) == (role != "operator")
