@@ -73,6 +73,12 @@ def test_a_database_without_a_complaint_is_well(docyard: Docyard, tmp_path: Path
     assert (ended.code, ended.json["problems"], ended.json["warnings"]) == (0, 0, 0)
 
 
+def test_a_new_embedded_database_is_no_problem(docyard: Docyard, tmp_path: Path) -> None:
+    ended = docyard("doctor", "--home", tmp_path / "yard", "--json")
+    assert (ended.code, ended.json["problems"]) == (0, 0)
+    assert "brings the embedded database up to date" in ended.out
+
+
 def test_every_check_answers(docyard: Docyard, on_server: str) -> None:
     findings = docyard("doctor", "--json").json["findings"]
     assert {finding["check"] for finding in findings} == set(examination._CHECKS)

@@ -26,6 +26,8 @@ async def versions(patient: Patient) -> list[Finding]:
         f"PostgreSQL {postgres.split()[0]}, pgvector {vectors or 'absent'}, "
         f"procrastinate {version('procrastinate')}"
     )
+    if vectors is None and patient.database.backend == "embedded":
+        return [warning("versions", told, "Any other command brings the embedded database up to date.")]
     if vectors is None:
         return [problem("versions", told, "Run: docyard db migrate   (it creates pgvector, or says who can)")]
     return [ok("versions", told)]
