@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types layers unit bench bench-queue format clean
+.PHONY: help setup demo test lint types layers unit bench bench-queue bench-views format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
@@ -37,10 +37,13 @@ layers: $(READY) ## imports only point down
 unit: $(READY) ## the tests, on a real Postgres
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
-bench: bench-queue ## all benchmarks: tables here, JSON in benchmarks/results
+bench: bench-queue bench-views ## all benchmarks: tables here, JSON in benchmarks/results
 
 bench-queue: $(READY) ## the queue beside other queues: five minutes, and the network for the first time
 	$(BIN)/python -m benchmarks.queue
+
+bench-views: $(READY) ## the views over six million jobs: two minutes
+	$(BIN)/python -m benchmarks.views
 
 format: $(READY) ## rewrite the code in the project's format
 	$(BIN)/ruff check --fix .

@@ -12,6 +12,7 @@ from docyard.cli.changing import cancel_jobs, redrive_jobs, retry_jobs
 from docyard.cli.command import Config, DatabaseUrl, HomeFolder, Quiet, Verbose  # noqa: TC001 - typer
 from docyard.cli.configuration import config
 from docyard.cli.database import db
+from docyard.cli.doctor import doctor
 from docyard.cli.ingest import ingest
 from docyard.cli.invocation import GlobalOptions
 from docyard.cli.jobs import jobs
@@ -58,7 +59,7 @@ def _global_options(
     )
 
 
-for function in (up, ingest, search, worker, status):
+for function in (up, ingest, search, worker, status, doctor):
     app.command()(function)
 for name, change in (
     ("retry", retry_jobs),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
-from docyard_queue import batch_callbacks, finish, lock_lines, rescue
+from docyard_queue import batch_callbacks, finish, lock_lines, minutes, rescue
 from docyard_queue import claim as claiming
 from docyard_queue import limited_claim as limiting
 from docyard_queue import queues as naming
@@ -98,6 +98,9 @@ class Engine(Protocol):
 
     async def close_batches(self, batch_ids: Collection[UUID] | None) -> list[tuple[UUID, int]]:
         """Enqueue the callbacks of those batches (None: of any) that have ended; returns (batch, job)."""
+
+    async def count_minutes(self) -> bool:
+        """Write down what happened in the minutes that have ended; False when there was nothing to do."""
 
 
 class PostgresEngine(Engine):
@@ -195,3 +198,7 @@ class PostgresEngine(Engine):
     @override
     async def close_batches(self, batch_ids: Collection[UUID] | None) -> list[tuple[UUID, int]]:
         return await batch_callbacks.close_batches(self._database, batch_ids)
+
+    @override
+    async def count_minutes(self) -> bool:
+        return await minutes.count_minutes(self._database)

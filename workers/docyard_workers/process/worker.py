@@ -16,6 +16,7 @@ from docyard_queue.outage import DATABASE_ERRORS, brief
 from docyard_workers.process.attempts import Attempts
 from docyard_workers.process.batch_ends import BatchEnds
 from docyard_workers.process.claiming import Claiming
+from docyard_workers.process.counting import keep_counting
 from docyard_workers.process.ending import end_tasks
 from docyard_workers.process.freeing import Freeing
 from docyard_workers.process.isolation.reference import require_importable
@@ -129,6 +130,7 @@ class Worker:
             scheduling.run(),
             self._batch_ends.run(),
             self._freeing.run(),
+            keep_counting(self._engine),
         )
         self._background = [asyncio.create_task(work) for work in background]
         _log.info(
