@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 _statements = load_statements("docyard_queue", "prune.sql")
 
 _CANCELLED = "job.status IN ('cancelled', 'aborting', 'aborted')"
-# State → which rows, and when they ended. What procrastinate's own client cancelled has no time of its end.
+# State → which rows, and when they ended. What procrastinate's cancel ended before schema step 14 has no time
+# of its end.
 _ENDED = {
     JobState.COMPLETED: ("job.status = 'succeeded'", "job.finished_at"),
     JobState.CANCELLED: (_CANCELLED, "coalesce(job.finished_at, job.created_at)"),
