@@ -39,7 +39,8 @@ OWN = {
     "status_events_update": "AFTER UPDATE OF status ON docyard.procrastinate_jobs FOR EACH ROW "
     "EXECUTE FUNCTION docyard.procrastinate_trigger_function_status_events_update_v1()",
     "status_events_insert": "AFTER INSERT ON docyard.procrastinate_jobs FOR EACH ROW "
-    "WHEN (new.status = 'todo') EXECUTE FUNCTION docyard.procrastinate_trigger_function_status_events_insert_v1()",
+    "WHEN (new.status = 'todo') "
+    "EXECUTE FUNCTION docyard.procrastinate_trigger_function_status_events_insert_v1()",
     "scheduled_events": "AFTER UPDATE OR INSERT ON docyard.procrastinate_jobs FOR EACH ROW "
     "WHEN (new.scheduled_at IS NOT NULL AND new.status = 'todo') "
     "EXECUTE FUNCTION docyard.procrastinate_trigger_function_scheduled_events_v1()",
