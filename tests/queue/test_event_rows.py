@@ -217,6 +217,23 @@ async def test_whoever_may_change_a_job_need_not_be_able_to_write_events(
         await connection.rollback()  # the role too, which belongs to the whole server
 
 
+@pytest.mark.parametrize("event", ["insert", "update"])
+async def test_their_rights_are_nobodys_on_a_table_of_ones_own(database: Database, event: str) -> None:
+    await query(database, "CREATE TABLE public.mine AS SELECT * FROM docyard.procrastinate_jobs")
+    await query(database, "INSERT INTO public.mine (id) VALUES (1)")
+    tables = "NEW TABLE AS inserted" if event == "insert" else "OLD TABLE AS before NEW TABLE AS updated"
+    await query(
+        database,
+        f"CREATE TRIGGER mine AFTER {event} ON public.mine REFERENCING {tables} "
+        f"FOR EACH STATEMENT EXECUTE FUNCTION docyard.record_events_of_{event}()",
+    )
+    change = (
+        "INSERT INTO public.mine (id) VALUES (2)" if event == "insert" else "UPDATE public.mine SET id = 2"
+    )
+    with pytest.raises(psycopg.errors.RaiseException, match=r"not of public\.mine"):
+        await query(database, change)
+
+
 async def test_drift_knows_them_on_and_off_and_finds_what_was_changed(database: Database) -> None:
     async def drift() -> list[str]:
         async with database.dedicated() as connection:

@@ -198,10 +198,14 @@ END;
 $$;
 
 -- procrastinate's event rows, written once per statement. With their owner's rights: whoever may change a job
--- need not be able to write events. Transition tables forbid one trigger for several events, and conditions.
+-- need not be able to write events. On a table of somebody's own, with types of their own, these rights would be
+-- theirs: so they look first where they are. Transition tables forbid one trigger for several events, and conditions.
 CREATE FUNCTION docyard.record_events_of_insert() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF tg_relid <> 'docyard.procrastinate_jobs'::regclass THEN
+        RAISE EXCEPTION 'This records events of docyard''s jobs, not of %.', tg_relid::regclass;
+    END IF;
     INSERT INTO docyard.procrastinate_events (job_id, type, at)
     SELECT inserted.id, event.type::docyard.procrastinate_job_event_type, event.at
     FROM inserted
@@ -218,6 +222,9 @@ $$;
 CREATE FUNCTION docyard.record_events_of_update() RETURNS trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
+    IF tg_relid <> 'docyard.procrastinate_jobs'::regclass THEN
+        RAISE EXCEPTION 'This records events of docyard''s jobs, not of %.', tg_relid::regclass;
+    END IF;
     INSERT INTO docyard.procrastinate_events (job_id, type, at)
     SELECT job.id, event.type::docyard.procrastinate_job_event_type, event.at
     FROM updated AS job
@@ -249,6 +256,8 @@ BEGIN
     RETURN NULL;
 END;
 $$;
+
+REVOKE ALL ON FUNCTION docyard.record_events_of_insert(), docyard.record_events_of_update() FROM PUBLIC;
 
 -- Begins or ends the recording. The triggers exist only while it is wanted: a trigger that is disabled still makes
 -- every statement keep its rows for it.
