@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import warnings
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +26,17 @@ from support.queueing import (
     states,
     until_somebody_waits_for_a_lock,
 )
+from support.working import drain
 
-from docyard_queue import NewJob, PostgresEngine, batch_progress, cancel_batch, create_batch
+from docyard_queue import (
+    Backoff,
+    NewJob,
+    PostgresEngine,
+    Registry,
+    batch_progress,
+    cancel_batch,
+    create_batch,
+)
 from docyard_queue.outcomes import Failure
 
 if TYPE_CHECKING:
@@ -333,3 +344,46 @@ async def test_without_event_rows_old_jobs_are_left_to_docyards_prune(
         warnings.simplefilter("ignore")
         assert list(await client.get_stalled_jobs(nb_seconds=0)) == []
     assert await states(database) == ["completed"]
+
+
+async def test_clients_and_workers_at_once_leave_only_states_that_are_known(
+    database: Database, client: JobManager
+) -> None:
+    chance = random.Random(7)
+    ids = await add(
+        database,
+        *[NewJob("work", unique_key=f"k{number % 40}" if number < 40 else None) for number in range(200)],
+    )
+    registry = Registry()
+
+    @registry.handler("work", max_attempts=2, backoff=Backoff(base=timedelta(0)))
+    async def work(attempt: Any, payload: Any) -> None:
+        await asyncio.sleep(0.005)
+        if attempt.job.id % 3 == 0:
+            raise ValueError("no")
+
+    async def meddle() -> None:
+        for _ in range(120):
+            job_id = chance.choice(ids)
+            with suppress(procrastinate.exceptions.ConnectorException):
+                match chance.randrange(4):
+                    case 0:
+                        await retry(client, job_id)
+                    case 1:
+                        await client.cancel_job_by_id_async(job_id, abort=True)
+                    case 2:
+                        await client.finish_job_by_id_async(job_id, Status.FAILED, delete_job=False)
+                    case _:
+                        await client.cancel_job_by_id_async(job_id, delete_job=True)
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(drain(database, registry, concurrency=20), meddle(), meddle(), meddle())
+        await drain(database, registry)
+    assert set(await states(database)) <= {"completed", "dead", "cancelled"}
+    wrong = await query(
+        database,
+        "SELECT id, status::text, finished_at, abort_requested FROM docyard.procrastinate_jobs "
+        "WHERE finished_at IS NULL OR abort_requested "
+        "OR lease < (SELECT max(told.lease) FROM docyard.job_attempts AS told WHERE told.job_id = id)",
+    )
+    assert wrong == []
