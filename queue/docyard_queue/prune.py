@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from docyard_queue.collisions import until_it_passes
 from docyard_queue.states import JobState
 from docyard_schema.errors import InvalidInput
 from docyard_schema.statements import load_statements
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 _statements = load_statements("docyard_queue", "prune.sql")
 
 _CANCELLED = "job.status IN ('cancelled', 'aborting', 'aborted')"
-# State → which rows, and when they ended. What procrastinate's own client cancelled has no time of its end.
+# State → which rows, and when they ended. What procrastinate's cancel ended before schema step 14 has no time
+# of its end.
 _ENDED = {
     JobState.COMPLETED: ("job.status = 'succeeded'", "job.finished_at"),
     JobState.CANCELLED: (_CANCELLED, "coalesce(job.finished_at, job.created_at)"),
@@ -61,18 +64,28 @@ async def _prune(
     ended, time = _ENDED[state]
     statement = _statements.delete_batch.replace("{ended}", ended).replace("{time}", time)
     since, total = _BEGINNING, 0
+    passed: list[int] = []
     while limit is None or total < limit:
         size = batch_size if limit is None else min(batch_size, limit - total)
-        values = {"since": since, "age": older_than.total_seconds(), "size": size}
-        async with database.connection() as connection:
-            cursor = await connection.execute(database.sql(statement), values)
-            deleted, until = await cursor.fetchone() or (0, None)
+        values = {"since": since, "age": older_than.total_seconds(), "size": size, "passed": passed}
+        deleted, until, left = await until_it_passes(partial(_delete, database, statement, values))
         total += deleted
+        passed += left
         if until is None:
             break
         # Not "later than": others may have ended in the same moment.
         since = until
     return total
+
+
+async def _delete(
+    database: Database, statement: str, values: dict[str, Any]
+) -> tuple[int, datetime | None, list[int]]:
+    """How many went, how far the look came (None: there was nothing left), and what was passed over."""
+    async with database.connection() as connection:
+        cursor = await connection.execute(database.sql(statement), values)
+        deleted, until, passed = await cursor.fetchone() or (0, None, [])
+    return deleted, until, passed
 
 
 def _final(state: str) -> JobState:

@@ -183,7 +183,7 @@ async def test_prune_reads_the_oldest_jobs_of_its_state_and_stops(
     await fill_with_history(database)
     ended, time = prune_module._ENDED[JobState(state)]
     statement = prune_module._statements.delete_batch.replace("{ended}", ended).replace("{time}", time)
-    values = {"since": prune_module._BEGINNING, "age": 7 * 86400.0, "size": 100}
+    values = {"since": prune_module._BEGINNING, "age": 7 * 86400.0, "size": 100, "passed": [0]}
     found = await explain(database, statement, values, generic)
     [walk] = [node for node in found if node.get("Index Name") == index]
     assert walk["Actual Rows"] <= 100
