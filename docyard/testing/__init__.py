@@ -6,22 +6,23 @@ On a real Postgres, the embedded one or yours; docs/testing.md shows it. Fixture
 
 from __future__ import annotations
 
-from datetime import timedelta
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from docyard.testing.assertions import (
-    assert_enqueued,
-    assert_enqueued_async,
-    refute_enqueued,
-    refute_enqueued_async,
-)
-from docyard.testing.clock import Clock, freeze
-from docyard.testing.crashing import Crash, crash_at
-from docyard.testing.draining import Drained, drain
-from docyard.testing.enqueued import EnqueuedJob, enqueued, enqueued_async
-from docyard.testing.performed import Performed
-from docyard.testing.performing import perform
-from docyard.testing.rescuing import rescue_now
-from docyard_queue import Backoff
+if TYPE_CHECKING:
+    from docyard.testing.assertions import (
+        assert_enqueued,
+        assert_enqueued_async,
+        refute_enqueued,
+        refute_enqueued_async,
+    )
+    from docyard.testing.clock import Clock, freeze
+    from docyard.testing.crashing import Crash, crash_at
+    from docyard.testing.draining import AT_ONCE, Drained, drain
+    from docyard.testing.listing import EnqueuedJob, enqueued, enqueued_async
+    from docyard.testing.performed import Performed
+    from docyard.testing.performing import perform
+    from docyard.testing.rescuing import rescue_now
 
 __all__ = [
     "AT_ONCE",
@@ -43,5 +44,33 @@ __all__ = [
     "rescue_now",
 ]
 
-# A backoff without a wait.
-AT_ONCE = Backoff(base=timedelta(0))
+# Imported when asked for: pytest loads the fixtures at its start, and they need none of it.
+_HOME = {
+    "AT_ONCE": "draining",
+    "Clock": "clock",
+    "Crash": "crashing",
+    "Drained": "draining",
+    "EnqueuedJob": "listing",
+    "Performed": "performed",
+    "assert_enqueued": "assertions",
+    "assert_enqueued_async": "assertions",
+    "crash_at": "crashing",
+    "drain": "draining",
+    "enqueued": "listing",
+    "enqueued_async": "listing",
+    "freeze": "clock",
+    "perform": "performing",
+    "refute_enqueued": "assertions",
+    "refute_enqueued_async": "assertions",
+    "rescue_now": "rescuing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from docyard.testing.enqueued import EnqueuedJob, is_in, list_jobs, list_jobs_async
 from docyard.testing.expectation import Expectation
+from docyard.testing.listing import EnqueuedJob, is_in, list_jobs, list_jobs_async
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-    from docyard.testing.enqueued import AsyncPlace, Place
+    from docyard.testing.listing import AsyncPlace, Place
 
 _NEAREST = 5
 

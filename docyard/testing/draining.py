@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from docyard.testing.clock import clock_of, freeze
 from docyard.testing.inline_worker import InlineWorker
-from docyard_queue import QueueError
+from docyard_queue import Backoff, QueueError
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
@@ -19,10 +20,13 @@ if TYPE_CHECKING:
     from docyard.testing.clock import Clock
     from docyard.testing.crashing import Crash
     from docyard.testing.performed import Ending, Performed
-    from docyard_queue import Backoff, HandlerSpec, Job, Registry
+    from docyard_queue import HandlerSpec, Job, Registry
     from docyard_schema import Database
 
 _statements = load_statements("docyard.testing", "draining.sql")
+
+# A backoff without a wait.
+AT_ONCE = Backoff(base=timedelta(0))
 
 
 @dataclass(slots=True)

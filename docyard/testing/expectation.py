@@ -12,7 +12,7 @@ from pydantic import BaseModel
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from docyard.testing.enqueued import EnqueuedJob
+    from docyard.testing.listing import EnqueuedJob
 
 # A test that computes a time and the code that does so again do not meet within the same millisecond.
 CLOSE_ENOUGH = timedelta(seconds=1)

@@ -18,7 +18,7 @@ from docyard_schema.statements import load_statements
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_statements = load_statements("docyard.testing", "enqueued.sql")
+_statements = load_statements("docyard.testing", "listing.sql")
 
 # A connection sees the jobs of its own transaction. A Database or a URL is asked on another connection.
 Place: TypeAlias = "psycopg.Connection[Any] | Database | str"
