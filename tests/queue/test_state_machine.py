@@ -190,9 +190,14 @@ class QueueMachine(RuleBasedStateMachine):
 
     # Workers
 
-    @rule(worker=st.integers(1, WORKERS))
-    def claim_what_there_is(self, worker: int) -> None:
-        self.claim(worker, 3, KINDS, None)
+    @rule(
+        worker=st.integers(1, WORKERS), slots=st.integers(1, 4), ends=st.lists(st.none() | ENDS, max_size=4)
+    )
+    def work(self, worker: int, slots: int, ends: list[Outcome | str | None]) -> None:
+        """Claim, and end some of what was claimed; None goes on running."""
+        for job, end in zip(self.claim(worker, slots, KINDS, None), ends, strict=False):
+            if end is not None:
+                self.end(job, end)
 
     @rule(
         worker=st.integers(1, WORKERS),
@@ -205,7 +210,9 @@ class QueueMachine(RuleBasedStateMachine):
     ) -> None:
         self.claim(worker, slots, kinds, queues)
 
-    def claim(self, worker: int, slots: int, kinds: dict[str, int], queues: tuple[str, ...] | None) -> None:
+    def claim(
+        self, worker: int, slots: int, kinds: dict[str, int], queues: tuple[str, ...] | None
+    ) -> list[Job]:
         taken = self.run(self.engine.claim(worker, slots=slots, kinds=kinds, queues=queues))
         assert [job.id for job in taken] == self.model.claim(worker, slots, kinds, queues)
         for job in taken:
@@ -215,14 +222,17 @@ class QueueMachine(RuleBasedStateMachine):
             )  # fmt: skip
         self.claims += taken
         self.claimed = {job.id for job in taken}
+        return taken
 
     @precondition(lambda self: self.claims)
     @rule(which=st.integers(0, 30), late=st.sampled_from([False, False, False, True]), end=ENDS)
     def end_an_attempt(self, which: int, late: bool, end: Outcome | str) -> None:
         """One that runs, or one whose lease may long be lost: then nothing is written."""
-        running = [job for job in self.claims if self.model.held(job.id, job.lease)]
-        among = self.claims if late or not running else running
-        job = among[which % len(among)]
+        among = [job for job in self.claims if late == self._has_a_later_claim(job) and self._runs(job)]
+        among = among or self.claims
+        self.end(among[which % len(among)], end)
+
+    def end(self, job: Job, end: Outcome | str) -> None:
         held = self.model.held(job.id, job.lease)
         match end:
             case Done():
@@ -251,6 +261,14 @@ class QueueMachine(RuleBasedStateMachine):
             case Cancel():
                 self.model.cancel_running(held)
 
+    def _runs(self, job: Job) -> bool:
+        known = self.model.jobs.get(job.id)
+        return known is not None and known.status == "doing"
+
+    def _has_a_later_claim(self, job: Job) -> bool:
+        known = self.model.jobs.get(job.id)
+        return known is not None and known.lease > job.lease
+
     async def _commit(self, job: Job, *, fails: bool) -> bool:
         attempt = Attempt(job, self.database)
         try:
@@ -264,7 +282,6 @@ class QueueMachine(RuleBasedStateMachine):
             assert not attempt.committed
         return True
 
-    @rule(worker=st.integers(1, WORKERS), lost=st.integers(0, 3))
     def give_back_strays(self, worker: int, lost: int) -> None:
         """The answer to its claim was lost for some of the worker's jobs."""
         running = [job for job in self.model.by_id() if job.status == "doing" and job.worker == worker]
@@ -275,7 +292,6 @@ class QueueMachine(RuleBasedStateMachine):
         for job in strays:
             self.model.put_back(job, "released")
 
-    @rule(worker=st.integers(1, WORKERS), signs_off=st.sampled_from([False, False, True]))
     def heartbeat(self, worker: int, signs_off: bool) -> None:
         """Or its end; the jobs that it still has are for whoever rescues next."""
         if signs_off:
@@ -290,7 +306,6 @@ class QueueMachine(RuleBasedStateMachine):
         assert set(self.run(self.engine.cancel_requested(worker))) == wanted
         self._beat(worker)
 
-    @rule(worker=st.integers(1, WORKERS))
     def die(self, worker: int) -> None:
         """One worker is silent for three heartbeats; the others go on beating."""
         self._advance(3 * HEARTBEAT + timedelta(seconds=1))
@@ -298,14 +313,12 @@ class QueueMachine(RuleBasedStateMachine):
             if other != worker:
                 self._beat(other)
 
-    @rule(asker=st.integers(1, WORKERS), silent=st.sampled_from([True, True, False]))
     def rescue(self, asker: int, silent: bool) -> None:
         rescued = self.run(self.engine.rescue(asker, scope="", silent=silent))
         assert {job.job_id: job.dead for job in rescued} == self.model.rescue(asker, silent=silent)
 
     # A person
 
-    @rule(positions=IDS, retries=st.booleans())
     def change_a_few(self, positions: list[int], retries: bool) -> None:
         """Retry or cancel jobs by their ids, the same one now and then twice."""
         known = sorted(self.model.jobs)
@@ -318,12 +331,6 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             assert self.run(self.inspection.cancel(ids)) == self.model.cancel(dict.fromkeys(ids))
 
-    @rule(
-        selection=SELECTIONS,
-        redrives=st.sampled_from([True, True, False]),
-        limit=st.sampled_from([None, 1, 2]),
-        size=st.sampled_from([1, 2, 1000]),
-    )
     def change_many(self, selection: Selection, redrives: bool, limit: int | None, size: int) -> None:
         fitting = self._fitting(selection, {"failed"} if redrives else {"todo", "doing"})[:limit]
         change = Change.RETRY if redrives else Change.CANCEL
@@ -336,7 +343,6 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             assert done == fitting == [*self.model.cancel(fitting)]
 
-    @rule(queue=st.sampled_from(QUEUES), resumes=st.sampled_from([True, True, False]))
     def pause(self, queue: str, resumes: bool) -> None:
         if resumes:
             assert self.run(resume(self.database, queue)) == (queue in self.model.paused)
@@ -345,19 +351,54 @@ class QueueMachine(RuleBasedStateMachine):
             self.run(pause(self.database, queue))
             self.model.paused.add(queue)
 
-    @rule(
-        state=st.sampled_from([*STATUSES]),
-        older_than=st.sampled_from([timedelta(0), timedelta(minutes=1)]),
-        size=st.sampled_from([1, 2, 1000]),
-    )
     def prune(self, state: str, older_than: timedelta, size: int) -> None:
         done = self.run(prune(self.database, older_than=older_than, states=[state], batch_size=size))
         self.pruned = self.model.prune(STATUSES[state], older_than)
         assert done == {state: len(self.pruned)}
 
-    @rule(by=st.sampled_from([1, 5, 20, 60, 700, 100_000]))
     def time_passes(self, by: int) -> None:
         self._advance(timedelta(seconds=by))
+
+    # The rules of those that need few words: fewer rules, so that each comes often enough.
+
+    @rule(
+        by=st.sampled_from([1, 5, 20, 60, 700, 100_000]),
+        dying=st.none() | st.integers(1, WORKERS),
+        asker=st.none() | st.integers(1, WORKERS),
+        silent=st.sampled_from([True, True, False]),
+    )
+    def time_goes_by(self, by: int, dying: int | None, asker: int | None, silent: bool) -> None:
+        if dying is None:
+            self._advance(timedelta(seconds=by))
+        else:
+            self.die(dying)
+        if asker is not None:
+            self.rescue(asker, silent)
+
+    @rule(
+        positions=IDS, retries=st.booleans(), selection=st.none() | SELECTIONS,
+        limit=st.sampled_from([1, 2, None]), size=st.sampled_from([1, 2, 1000]),
+    )  # fmt: skip
+    def a_person_changes_jobs(
+        self, positions: list[int], retries: bool, selection: Selection | None, limit: int | None, size: int
+    ) -> None:
+        if selection is None:
+            self.change_a_few(positions, retries)
+        else:
+            # Nobody cancels everything all the time.
+            self.change_many(selection, retries, limit if retries else 1, size)
+
+    @rule(what=st.integers(0, 3), worker=st.integers(1, WORKERS), which=st.integers(0, 5), now=st.booleans())
+    def a_chore_is_done(self, what: int, worker: int, which: int, now: bool) -> None:
+        if what == 0:
+            self.pause(QUEUES[which % 2], resumes=which > 1)
+        elif what == 1:
+            state = [*STATUSES][which % 3]
+            self.prune(state, timedelta(0) if now else timedelta(minutes=1), size=1 + which)
+        elif what == 2:
+            self.give_back_strays(worker, lost=which % 3)
+        else:
+            self.heartbeat(worker, signs_off=now)
 
     # What must hold
 
