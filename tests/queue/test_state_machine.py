@@ -103,7 +103,7 @@ def new_jobs(draw: st.DrawFn) -> tuple[NewJob, timedelta | None]:
         draw(st.sampled_from([*KINDS])),
         queue=draw(st.sampled_from(QUEUES)),
         priority=draw(st.sampled_from([0, 0, 0, 1, -1])),
-        max_attempts=draw(st.sampled_from([None, 1, 2, 4])),
+        max_attempts=draw(st.sampled_from([None, 1, 9, 9])),
         lock_key=draw(st.sampled_from([None, None, "l1", "l2"])),
         unique_key=key,
         **(draw(SCOPES) if key else {}),
@@ -165,7 +165,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     # Producers
 
-    @rule(jobs=st.lists(new_jobs(), min_size=1, max_size=4), together=st.booleans())
+    @rule(jobs=st.lists(new_jobs(), min_size=1, max_size=2), together=st.booleans())
     def enqueue(self, jobs: list[tuple[NewJob, timedelta | None]], together: bool) -> None:
         wanted = [
             replace(job, run_at=None if delay is None else self.model.now + delay) for job, delay in jobs
@@ -214,7 +214,7 @@ class QueueMachine(RuleBasedStateMachine):
         self, worker: int, slots: int, kinds: dict[str, int], queues: tuple[str, ...] | None
     ) -> list[Job]:
         taken = self.run(self.engine.claim(worker, slots=slots, kinds=kinds, queues=queues))
-        assert [job.id for job in taken] == self.model.claim(worker, slots, kinds, queues)
+        self.model.claim([job.id for job in taken], worker, slots, kinds, queues)
         for job in taken:
             known = self.model.jobs[job.id]
             assert (job.lease, job.attempt, job.max_attempts) == (
@@ -225,7 +225,7 @@ class QueueMachine(RuleBasedStateMachine):
         return taken
 
     @precondition(lambda self: self.claims)
-    @rule(which=st.integers(0, 30), late=st.sampled_from([False, False, False, True]), end=ENDS)
+    @rule(which=st.integers(0, 30), late=st.booleans(), end=ENDS)
     def end_an_attempt(self, which: int, late: bool, end: Outcome | str) -> None:
         """One that runs, or one whose lease may long be lost: then nothing is written."""
         among = [job for job in self.claims if late == self._has_a_later_claim(job) and self._runs(job)]

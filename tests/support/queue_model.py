@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from docyard_queue import NewJob
 
@@ -83,10 +83,16 @@ class QueueModel:
     # Claiming
 
     def claim(
-        self, worker: int, slots: int, kinds: Mapping[str, int], queues: Collection[str] | None
-    ) -> list[int]:
-        runnable = [
-            job
+        self,
+        taken: Sequence[int],
+        worker: int,
+        slots: int,
+        kinds: Mapping[str, int],
+        queues: Collection[str] | None,
+    ) -> None:
+        """The database took these: as many as it could, all of which can run, in an order that may be."""
+        runnable = {
+            job.id: job
             for job in self.jobs.values()
             if job.status == "todo"
             and self._is_due(job)
@@ -94,14 +100,18 @@ class QueueModel:
             and (queues is None or job.queue in queues)
             and job.queue not in self.paused
             and not self._is_locked(job)
-        ]
-        taken = sorted(runnable, key=lambda job: (-job.priority, job.id))[:slots]
-        for job in taken:
+        }
+        assert set(taken) <= runnable.keys(), "what cannot run was claimed"
+        assert len(taken) == min(slots, len(runnable)), "what can run was left"
+        left = [job for job_id, job in runnable.items() if job_id not in taken]
+        for job_id in taken:
+            job = runnable[job_id]
+            passed_over = [other.id for other in left if _goes_before(other, job)]
+            assert not passed_over, f"{job_id} was claimed before {passed_over}"
             job.status, job.worker, job.ended = "doing", worker, None
             job.attempts += 1
             job.lease += 1
             job.max_attempts = job.max_attempts or kinds[job.kind]
-        return [job.id for job in taken]
 
     def _is_due(self, job: ModelJob) -> bool:
         return job.run_at is None or job.run_at <= self.now
@@ -227,3 +237,12 @@ class QueueModel:
 
     def by_id(self) -> list[ModelJob]:
         return sorted(self.jobs.values(), key=lambda job: job.id)
+
+
+def _goes_before(one: ModelJob, other: ModelJob) -> bool:
+    """Whether one is claimed first. What was put off and what was not, and two queues, are two lines each."""
+    if one.queue != other.queue or (one.run_at is None) != (other.run_at is None):
+        return False
+    if one.run_at is None or other.run_at is None:
+        return (-one.priority, one.id) < (-other.priority, other.id)
+    return one.priority == other.priority and (one.run_at, one.id) < (other.run_at, other.id)
