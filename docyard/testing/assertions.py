@@ -30,6 +30,7 @@ def assert_enqueued(
     run_at: datetime | timedelta | None = None,
     unique_key: str | None = None,
     lock_key: str | None = None,
+    partition_key: str | None = None,
     priority: int | None = None,
     batch_id: UUID | None = None,
     state: str | None = None,
@@ -44,7 +45,7 @@ def assert_enqueued(
     """
     expected = Expectation.of(
         kind, payload, queue=queue, run_at=run_at, unique_key=unique_key, lock_key=lock_key,
-        priority=priority, batch_id=batch_id,
+        partition_key=partition_key, priority=priority, batch_id=batch_id,
     )  # fmt: skip
     return _require(list_jobs(place, None, schema), expected, state, count)
 

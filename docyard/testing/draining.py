@@ -98,9 +98,9 @@ async def drain(
     """Run jobs of the registry's kinds until none can run; what they enqueue and due schedules included.
 
     One at a time, the most urgent first, as one worker with one slot. A job that has to wait (for its time,
-    its backoff, its lock key) is left. ``with_scheduled`` moves the clock to the next job's time instead: the
-    frozen one of the database, else one of its own that ends with the drain. ``backoff`` takes the place of
-    every handler's; with ``AT_ONCE`` what failed is tried again at once.
+    its backoff, its lock key, a limit) is left. ``with_scheduled`` moves the clock to the next time at which
+    something may run: the frozen one of the database, else one of its own that ends with the drain.
+    ``backoff`` takes the place of every handler's; with ``AT_ONCE`` what failed is tried again at once.
 
     After a ``crash`` (:func:`crash_at`) another worker rescues the job and goes on. Raises
     :class:`QueueError` after ``limit`` attempts: something enqueues or puts off for ever.
@@ -130,15 +130,16 @@ class _Run:
     drained: Drained
     limit: int
     batches: set[UUID] = field(default_factory=set)
+    # When a rate lets more through, as the last look found it.
+    again_in: float | None = None
 
     async def work(self, crash: Crash | None) -> bool:
         """One worker's life: until there is nothing to run (False), or it crashed (True)."""
-        kinds = {kind: spec.max_attempts for kind, spec in self.specs.items()}
         async with InlineWorker(self.database) as worker:
             # Of workers that have no row any more: of the one that crashed.
             await worker.engine.rescue(worker.id, scope="", silent=False)
             while True:
-                jobs = await worker.engine.claim(worker.id, slots=1, kinds=kinds, queues=self.queues)
+                jobs = await self._claim(worker)
                 for job in jobs:
                     await self._require_an_end(worker, job)
                     done = await worker.attempt(self.specs[job.kind], job, crash)
@@ -151,15 +152,35 @@ class _Run:
                     return False
 
     async def let_time_pass(self, clock: Clock) -> bool:
-        """Move the clock to the next job's time; False when no job waits for a time."""
-        moment = await _ask(
-            self.database,
-            _statements.next_time,
-            {"kinds": [*self.specs], "queues": None if self.queues is None else [*self.queues]},
-        )
-        if moment is not None:
-            clock.move_to(moment)
-        return moment is not None
+        """Move the clock to the time when something may run; False when nothing waits for a time."""
+        queues = None if self.queues is None else [*self.queues]
+        found = await _ask(self.database, _statements.next_time, {"kinds": [*self.specs], "queues": queues})
+        moments: list[datetime] = [] if found is None else [found]
+        if self.again_in is not None:
+            # A little later: half a microsecond too early would be no time at all.
+            moments.append(clock.now + timedelta(seconds=self.again_in, milliseconds=1))
+        if moments:
+            clock.move_to(min(moments))
+        return bool(moments)
+
+    async def _claim(self, worker: InlineWorker) -> list[Job]:
+        kinds = {kind: spec.max_attempts for kind, spec in self.specs.items()}
+        self.again_in = None
+        jobs = await worker.engine.claim(worker.id, slots=1, kinds=kinds, queues=self.queues)
+        if jobs:
+            return jobs
+        for queue in await worker.engine.limited_queues(self.queues):
+            after: str | None = None
+            while after != "":
+                found = await worker.engine.claim_limited(
+                    worker.id, queue, slots=1, kinds=kinds, after=after or ""
+                )
+                if found.jobs:
+                    return found.jobs
+                after = found.last_key
+                if found.again_in is not None:
+                    self.again_in = min(found.again_in, self.again_in or found.again_in)
+        return []
 
     async def _close_batches(self, worker: InlineWorker) -> bool:
         touched, self.batches = self.batches, set()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # A test that computes a time and the code that does so again do not meet within the same millisecond.
 CLOSE_ENOUGH = timedelta(seconds=1)
 
-_COMPARED = ("queue", "priority", "unique_key", "lock_key", "batch_id", "max_attempts")
+_COMPARED = ("queue", "priority", "unique_key", "lock_key", "partition_key", "batch_id")
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,7 @@ class EnqueuedJob:
     max_attempts: int | None
     lock_key: str | None
     unique_key: str | None
+    partition_key: str | None
     batch_id: UUID | None
     created_at: datetime
 

@@ -7,7 +7,7 @@ SELECT job.id, job.task_name AS kind, job.queue_name AS queue,
     coalesce(job.queueing_lock, (
         SELECT held.key FROM docyard.unique_keys AS held WHERE held.job_id = job.id
     )) AS unique_key,
-    job.batch_id, job.created_at
+    job.partition_key, job.batch_id, job.created_at
 FROM docyard.procrastinate_jobs AS job
 WHERE %(kind)s::text IS NULL OR job.task_name = %(kind)s
 ORDER BY job.id;

@@ -42,8 +42,8 @@ async def perform(
 
     Everything is as in a worker: the payload is stored and read back, the handler may commit through its
     attempt, what it raises is classified, the outcome is written. ``attempt`` is the number of the attempt;
-    ``options`` are those of a :class:`NewJob` that say what it is (``queue``, ``priority``, ``max_attempts``,
-    ``timeout``, ``batch_id``).
+    ``options`` are those of a :class:`NewJob` that say what it is (``queue``, ``max_attempts``, ``timeout``,
+    ``batch_id`` and the like). Neither a pause nor a limit of its queue keeps it from running.
 
     With ``connection``, in a transaction of the caller's, all that goes through the attempt happens in that
     transaction, in savepoints, and is undone with it; sync handlers cannot commit there. ``crash`` ends the
@@ -62,22 +62,20 @@ async def perform(
 
 
 async def _claim(place: Database, registry: Registry, job: NewJob, worker: InlineWorker, number: int) -> Job:
-    # In a queue of its own and one transaction: neither a pause nor another worker comes between.
-    apart = replace(job, queue=f"perform {os.urandom(8).hex()}")
+    # In a queue of its own and one transaction: no pause, no limit, no other worker comes between.
+    apart = replace(job, queue=f"perform {os.urandom(8).hex()}", partition_key=None)
     kinds = {job.kind: registry[job.kind].max_attempts}
     async with place.transaction() as connection:
         joined = _Joined(place, connection)
         engine = type(worker.engine)(joined)
         [job_id] = await engine.enqueue([apart])
-        values = {"id": job_id, "attempts": number - 1, "queue": job.queue}
+        values = {"id": job_id, "attempts": number - 1, "queue": job.queue, "key": job.partition_key}
         await connection.execute(place.sql(_statements.set_attempts), values)
         taken = await engine.claim(worker.id, slots=1, kinds=kinds, queues=[apart.queue])
         if not taken:
-            raise InvalidInput(
-                f"The {job.kind!r} job cannot run now.", hint="Is its batch paused, or a limit reached?"
-            )
-        await connection.execute(place.sql(_statements.set_queue), values)
-    return replace(taken[0], queue=job.queue)
+            raise InvalidInput(f"The {job.kind!r} job cannot run now.", hint="Is its batch paused?")
+        await connection.execute(place.sql(_statements.set_place), values)
+    return replace(taken[0], queue=job.queue, partition_key=job.partition_key)
 
 
 def _require_now(job: NewJob, attempt: int, crash: Crash | None, connection: object) -> None:

@@ -80,13 +80,21 @@ def test_a_model_is_the_payload_that_it_is_sent_as(url: str) -> None:
 
 
 def test_columns_are_compared(url: str) -> None:
-    job = NewJob("charge", queue="billing", priority=3, lock_key="l", unique_key="k", run_at=TOMORROW)
+    job = NewJob(
+        "charge",
+        queue="billing",
+        priority=3,
+        lock_key="l",
+        unique_key="k",
+        partition_key="p",
+        run_at=TOMORROW,
+    )
     with psycopg.connect(url) as connection:
         enqueue(connection, job)
         assert_enqueued(connection, "charge", queue="billing", priority=3, lock_key="l", unique_key="k")
-        assert_enqueued(connection, "charge", run_at=TOMORROW)
+        assert_enqueued(connection, "charge", run_at=TOMORROW, partition_key="p")
         refute_enqueued(connection, "charge", run_at=timedelta(days=2))
-        for columns in ({"queue": "other"}, {"priority": 0}, {"lock_key": "m"}, {"unique_key": "other"}):
+        for columns in ({"queue": "other"}, {"priority": 0}, {"lock_key": "m"}, {"partition_key": "q"}):
             refute_enqueued(connection, "charge", **columns)
         refute_enqueued(connection, "charge", run_at=TOMORROW + timedelta(minutes=1))
 

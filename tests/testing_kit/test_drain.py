@@ -10,6 +10,7 @@ from support.queueing import add, query, state, states
 
 from docyard.testing import AT_ONCE, assert_enqueued, drain, freeze
 from docyard_queue import NewJob, QueueError, Registry, create_batch
+from docyard_queue.limits import Limits, Rate, set_limits
 from docyard_queue.queues import pause
 
 if TYPE_CHECKING:
@@ -102,6 +103,38 @@ async def test_only_the_queues_that_are_named(database: Database, effects: Effec
     await add(database, effects.registry.job("charge", {"order": 7}))
     assert (await drain(database, effects.registry, queues=["billing"])).done == 1
     assert_enqueued(database, "receipt")
+
+
+async def test_queues_with_limits_and_partitions_are_drained(database: Database, effects: Effects) -> None:
+    await set_limits(database, "slow", Limits(concurrency=1))
+    await add(database, *[NewJob("receipt", {"order": n}, queue="slow") for n in (1, 2)])
+    await add(database, *[NewJob("receipt", {"order": n}, partition_key=f"customer {n}") for n in (3, 4, 5)])
+    assert (await drain(database, effects.registry)).done == 5
+    assert set(await states(database)) == {"completed"}
+
+
+async def test_what_a_rate_holds_back_waits_for_the_clock(database: Database, effects: Effects) -> None:
+    await set_limits(database, "default", Limits(rate=Rate(1, timedelta(hours=1))))
+    with freeze(database, NOW) as clock:
+        await add(database, *[NewJob("receipt", {"order": n}) for n in range(4)])
+        assert (await drain(database, effects.registry)).done == 1
+        assert (await drain(database, effects.registry, with_scheduled=True)).done == 3
+        assert timedelta(hours=3) <= clock.now - NOW < timedelta(hours=3, minutes=1)
+
+
+async def test_what_a_cool_down_holds_back_waits_for_the_clock(database: Database) -> None:
+    registry, began = Registry(), []
+
+    @registry.handler("work")
+    async def work(attempt: Any, payload: Any) -> None:
+        began.append(attempt.job.started_at)
+        await attempt.cool_down(timedelta(hours=1), whole_queue=True)
+
+    with freeze(database, NOW):
+        await add(database, NewJob("work"), NewJob("work"))
+        assert (await drain(database, registry)).done == 1
+        assert (await drain(database, registry, with_scheduled=True)).done == 1
+    assert began == [NOW, NOW + timedelta(hours=1)]
 
 
 async def test_a_batch_ends_with_its_callback(database: Database, effects: Effects) -> None:

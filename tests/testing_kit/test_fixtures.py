@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psycopg
@@ -14,8 +15,6 @@ from docyard.testing.postgres import new_database, template_database
 from docyard_schema import Database
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from docyard_schema.embedded import EmbeddedServer
 
 CONFTEST = 'pytest_plugins = ["docyard.testing.fixtures"]\n'
@@ -95,3 +94,15 @@ def test_a_database_is_dropped_although_somebody_is_connected(server: EmbeddedSe
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT FROM pg_database WHERE datname = %s", [name]).fetchone() is None
     left.close()
+
+
+@pytest.mark.slow
+def test_the_example_passes(tmp_path: Path) -> None:
+    example = Path(__file__).parents[2] / "examples" / "test_billing.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null",
+         f"--rootdir={tmp_path}", f"--basetemp={tmp_path}/run", example],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "5 passed" in done.stdout

@@ -13,6 +13,8 @@ from support.working import running
 
 from docyard.testing import assert_enqueued, assert_enqueued_async, perform, refute_enqueued
 from docyard_queue import Registry, UnknownKind
+from docyard_queue.limits import Limits, set_limits
+from docyard_queue.queues import pause
 from docyard_schema import InvalidInput
 
 if TYPE_CHECKING:
@@ -164,6 +166,14 @@ async def test_a_worker_that_runs_beside_it_does_not_take_the_job(
         for _ in range(10):
             assert (await perform(database, effects.registry, "charge", {"order": 7})).done
     assert 99 not in effects.begun
+
+
+async def test_neither_a_pause_nor_a_limit_keeps_it_waiting(database: Database, effects: Effects) -> None:
+    await pause(database, "billing")
+    await set_limits(database, "billing", Limits(concurrency=0))
+    done = await perform(database, effects.registry, "charge", {"order": 7}, partition_key="c")
+    assert (done.outcome, done.job.queue, done.job.partition_key) == ("done", "billing", "c")
+    assert_enqueued(database, "charge", queue="billing", partition_key="c", state="completed")
 
 
 async def test_no_worker_is_left_behind(database: Database, effects: Effects) -> None:
