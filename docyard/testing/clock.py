@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 from psycopg.conninfo import make_conninfo
 from psycopg.pq import TransactionStatus
 
-from docyard_schema import InvalidInput
+from docyard_schema import ConfigError, InvalidInput
 from docyard_schema.connection_string import read
 
 if TYPE_CHECKING:
@@ -44,11 +44,9 @@ class Clock:
         return self._now
 
     def _tell(self) -> None:
-        # For connections beside the pool: of a heartbeat, of a sync handler. Behind a transaction pooler none
-        # can be told so.
-        if self._database.settings.pooler != "transaction":
-            options = f"{read(self._url).get('options', '')} -c docyard.now={self._now.isoformat()}"
-            self._database.url = make_conninfo(self._url, options=options.strip())
+        # For connections beside the pool: of a heartbeat, of a sync handler.
+        options = f"{read(self._url).get('options', '')} -c docyard.now={self._now.isoformat()}"
+        self._database.url = make_conninfo(self._url, options=options.strip())
 
 
 @contextmanager
@@ -58,8 +56,14 @@ def freeze(database: Database, at: datetime | None = None) -> Iterator[Clock]:
     It counts for what goes through this :class:`Database`: due times, backoffs, unique periods, prune.
     Other connections to the same database keep the real time; one that is lent while the clock moves keeps
     its time until it is given back. A :class:`Worker` that runs in the block beats with the time at which it
-    started: use :func:`drain`. Raises :class:`InvalidInput` for a time without a time zone.
+    started: use :func:`drain`. Raises :class:`InvalidInput` for a time without a time zone, and
+    :class:`ConfigError` behind a transaction pooler, whose connections are everybody's.
     """
+    if database.settings.pooler == "transaction":
+        raise ConfigError(
+            "A clock cannot be set through a transaction pooler.",
+            hint="Let tests connect to the server itself.",
+        )
     url, pool = database.url, database.pool
     clock = Clock(database, at or datetime.now(UTC))
     database.pool = cast("Pool", _FrozenPool(pool, clock))

@@ -14,7 +14,7 @@ from support.working import AT_ONCE, drain
 
 from docyard.testing import assert_enqueued, enqueued, freeze
 from docyard_queue import NewJob, Registry, enqueue
-from docyard_schema import Database, InvalidInput
+from docyard_schema import ConfigError, Database, InvalidInput
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -115,3 +115,9 @@ async def test_a_worker_works_under_a_frozen_clock(database: Database) -> None:
 async def test_a_time_without_a_zone_is_refused(database: Database) -> None:
     with pytest.raises(InvalidInput, match="must name its time zone"), freeze(database, datetime(2030, 1, 1)):  # noqa: DTZ001
         pass
+
+
+async def test_behind_a_transaction_pooler_it_is_refused(url: str) -> None:
+    async with opened(url, pooler="transaction") as database:
+        with pytest.raises(ConfigError, match="transaction pooler"), freeze(database, NOW):
+            pass
