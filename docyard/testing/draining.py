@@ -148,7 +148,7 @@ class _Run:
                         self.batches.add(job.batch_id)
                     if done.outcome == "crashed":
                         return True
-                if not jobs and not await self._close_batches(worker):
+                if not jobs and not await self._close_batches(worker) and not await worker.engine.unpark():
                     return False
 
     async def let_time_pass(self, clock: Clock) -> bool:
