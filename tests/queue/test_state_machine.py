@@ -416,6 +416,9 @@ class QueueMachine(RuleBasedStateMachine):
         elif what == 2:
             self.give_back_strays(worker, lost=which % 3)
         elif what == 3:
+            # A crowd comes, and all but its first are parked.
+            job = NewJob("work", queue=QUEUES[which % 2], lock_key="l2")
+            self.enqueue([(job, None)] * 5, together=True)
             self.run(self.engine.park())
         else:
             self.heartbeat(worker, signs_off=now)
