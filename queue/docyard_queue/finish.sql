@@ -80,7 +80,7 @@ UPDATE docyard.procrastinate_jobs AS job
 SET status = CASE WHEN held.ends THEN 'aborted' ELSE 'todo' END::docyard.procrastinate_job_status,
     attempts = CASE WHEN held.ends THEN job.attempts ELSE job.attempts - 1 END,
     -- Without a delay it has been due since it was first.
-    scheduled_at = CASE WHEN %(delay)s::double precision > 0
+    scheduled_at = CASE WHEN %(delay)s::double precision > 0 AND NOT held.ends
         THEN docyard.clock() + make_interval(secs => %(delay)s) ELSE job.scheduled_at END,
     finished_at = CASE WHEN held.ends THEN docyard.clock() END,
     worker_id = CASE WHEN held.ends THEN job.worker_id END,
