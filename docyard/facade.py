@@ -45,6 +45,7 @@ class Docyard:
         url: str | None = None,
         registry: Registry | None = None,
         retry: Backoff | None = None,
+        app: str | None = None,
     ) -> None:
         self.settings = settings
         self.database: Database
@@ -52,6 +53,7 @@ class Docyard:
         self._url = url
         self._own_registry = registry
         self._retry = retry
+        self._app = app
 
     @classmethod
     def open(
@@ -61,15 +63,19 @@ class Docyard:
         settings: Settings | None = None,
         registry: Registry | None = None,
         retry: Backoff | None = None,
+        app: str | None = None,
     ) -> Self:
         """A docyard on ``url``, or where the settings say, or on the embedded database.
 
         ``registry`` has an application's own handlers, which :meth:`work` runs beside docyard's. ``retry`` is
-        how long docyard's own jobs wait when they failed; ``Backoff(base=timedelta(0))`` suits tests. The
-        database is opened on entering the context, and must have the schema (the embedded one is
+        how long docyard's own jobs wait when they failed; ``Backoff(base=timedelta(0))`` suits tests. ``app``
+        is ``module:registry``, where a child process finds ``registry`` again; without it the child imports
+        handlers by their own names.
+
+        The database is opened on entering the context, and must have the schema (the embedded one is
         migrated): raises what :meth:`Database.connect` and :meth:`Database.initialize` raise.
         """
-        return cls(settings or load_settings(), url=url, registry=registry, retry=retry)
+        return cls(settings or load_settings(), url=url, registry=registry, retry=retry, app=app)
 
     async def __aenter__(self) -> Self:
         self.database = await Database.connect(self._url, settings=self.settings)
@@ -95,7 +101,10 @@ class Docyard:
 
     def worker(self, **options: Any) -> Worker:
         """A worker over :attr:`registry`; ``options`` are fields of :class:`WorkerOptions`."""
-        return Worker(self.database, self.registry, self.settings.worker_options(**options))
+        from docyard.child_registry import write_recipe
+
+        recipe = write_recipe(self.settings, app=self._app, retry=self._retry)
+        return Worker(self.database, self.registry, self.settings.worker_options(**options), recipe=recipe)
 
     async def ingest(
         self,

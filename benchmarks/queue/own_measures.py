@@ -19,6 +19,13 @@ INSERT INTO docyard.procrastinate_jobs
 SELECT 'default', 'noop', json_build_object('number', number)::jsonb, %s, %s, %s, 3, %s, %s
 FROM generate_series(1, %s) AS number
 """
+_LIMIT = "INSERT INTO docyard.queues (name, concurrency) VALUES ('default', %s)"
+_BESIDE = {
+    "future": "INSERT INTO docyard.procrastinate_jobs (queue_name, task_name, scheduled_at) "
+    "SELECT 'default', 'noop', now() + interval '1 day' FROM generate_series(1, %s)",
+    "paused": "INSERT INTO docyard.procrastinate_jobs (queue_name, task_name, priority) "
+    "SELECT 'paused', 'noop', 1 FROM generate_series(1, %s)",
+}
 _UNCOMPLETED = "SELECT {count} - count(*) FROM docyard.procrastinate_jobs WHERE status = 'succeeded'"
 
 
@@ -28,9 +35,26 @@ def at_concurrency(driver: Driver, url: str, count: int, concurrency: int) -> fl
     return drain_rate(driver, url, count, worker={"concurrency": concurrency})
 
 
-def with_lock_keys(driver: Driver, url: str, count: int) -> float:
-    """A drain of jobs of which each has a lock key of its own."""
-    driver.ask("enqueue_bulk", url, count=count, lock_keys=True)
+def with_keys(driver: Driver, url: str, count: int, **keys: int) -> float:
+    """A drain of jobs with so many different ``lock_keys`` or ``partitions``."""
+    driver.ask("enqueue_bulk", url, count=count, **keys)
+    return drain_rate(driver, url, count)
+
+
+def with_limit(driver: Driver, url: str, count: int, *, concurrency: int) -> float:
+    """A drain of a queue of whose jobs so many may run at once."""
+    driver.ask("enqueue_bulk", url, count=count)
+    with psycopg.connect(url) as connection:
+        connection.execute(_LIMIT, [concurrency])
+    return drain_rate(driver, url, count)
+
+
+def beside(driver: Driver, url: str, count: int, others: str, *, number: int) -> float:
+    """A drain while ``number`` jobs wait that cannot run: of the ``future``, or of a ``paused`` queue."""
+    with psycopg.connect(url) as connection:
+        connection.execute(_BESIDE[others], [number])
+        connection.execute("INSERT INTO docyard.queues (name, paused) VALUES ('paused', true)")
+    driver.ask("enqueue_bulk", url, count=count)
     return drain_rate(driver, url, count)
 
 

@@ -15,10 +15,12 @@ from benchmarks.queue.driver import Driver
 from benchmarks.queue.measures import drain_rate, enqueue_rate, latency
 from benchmarks.queue.own_measures import (
     at_concurrency,
+    beside,
     end_to_end,
     with_backlog,
     with_held_transaction,
-    with_lock_keys,
+    with_keys,
+    with_limit,
 )
 from benchmarks.results import number as shown
 from benchmarks.servers import Server, temporary_server
@@ -151,7 +153,16 @@ _COMPARED: dict[str, Measure] = {
 }
 _OWN: dict[str, Measure] = {
     "drain_concurrency_10": lambda driver, url, sizes: at_concurrency(driver, url, sizes.jobs // 2, 10),
-    "drain_lock_keys": lambda driver, url, sizes: with_lock_keys(driver, url, sizes.jobs),
+    "drain_lock_keys": lambda driver, url, sizes: with_keys(driver, url, sizes.jobs, lock_keys=sizes.jobs),
+    "drain_one_lock_key": lambda driver, url, sizes: with_keys(driver, url, sizes.jobs // 10, lock_keys=1),
+    "drain_partitions": lambda driver, url, sizes: with_keys(driver, url, sizes.jobs, partitions=100),
+    "drain_limited": lambda driver, url, sizes: with_limit(driver, url, sizes.jobs, concurrency=400),
+    "drain_beside_future": lambda driver, url, sizes: beside(
+        driver, url, sizes.jobs, "future", number=sizes.waiting
+    ),
+    "drain_beside_paused": lambda driver, url, sizes: beside(
+        driver, url, sizes.jobs, "paused", number=sizes.waiting
+    ),
     "drain_held_transaction": lambda driver, url, sizes: with_held_transaction(
         driver, url, sizes.jobs, before=2 * sizes.jobs
     ),

@@ -12,12 +12,15 @@ from docyard.cli.changing import cancel_jobs, redrive_jobs, retry_jobs
 from docyard.cli.command import Config, DatabaseUrl, HomeFolder, Quiet, Verbose  # noqa: TC001 - typer
 from docyard.cli.configuration import config
 from docyard.cli.database import db
+from docyard.cli.doctor import doctor
+from docyard.cli.enqueueing import enqueue_job
 from docyard.cli.ingest import ingest
 from docyard.cli.invocation import GlobalOptions
 from docyard.cli.jobs import jobs
 from docyard.cli.limiting import limit_queue
 from docyard.cli.pruning import prune_jobs
 from docyard.cli.queues import queues
+from docyard.cli.schedules import schedules
 from docyard.cli.search import search
 from docyard.cli.status import status
 from docyard.cli.up import up
@@ -58,9 +61,10 @@ def _global_options(
     )
 
 
-for function in (up, ingest, search, worker, status):
+for function in (up, ingest, search, worker, status, doctor):
     app.command()(function)
 for name, change in (
+    ("enqueue", enqueue_job),
     ("retry", retry_jobs),
     ("cancel", cancel_jobs),
     ("redrive", redrive_jobs),
@@ -73,6 +77,7 @@ for name, group in (
     ("queues", queues),
     ("budgets", budgets),
     ("batches", batches),
+    ("schedules", schedules),
     ("db", db),
     ("config", config),
 ):

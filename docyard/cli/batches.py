@@ -86,24 +86,30 @@ async def watch_batch(invocation: Invocation, batch_id: BatchId, as_json: AsJson
 
 @batches.command("pause")
 @command
-async def pause_batch(invocation: Invocation, batch_id: BatchId) -> None:
+async def pause_batch(invocation: Invocation, batch_id: BatchId, as_json: AsJson = False) -> None:
     """Let workers begin none of a batch's jobs; those that run go on."""
     from docyard_queue import pause_batch
 
     async with invocation.database() as database:
         await pause_batch(database, batch_id)
-    invocation.output.line("Paused.")
+    if as_json:
+        invocation.output.json({"batch_id": batch_id, "paused": True})
+    else:
+        invocation.output.line("Paused.")
 
 
 @batches.command("resume")
 @command
-async def resume_batch(invocation: Invocation, batch_id: BatchId) -> None:
+async def resume_batch(invocation: Invocation, batch_id: BatchId, as_json: AsJson = False) -> None:
     """Let workers go on with a batch that was paused."""
     from docyard_queue import resume_batch
 
     async with invocation.database() as database:
         await resume_batch(database, batch_id)
-    invocation.output.line("Resumed.")
+    if as_json:
+        invocation.output.json({"batch_id": batch_id, "paused": False})
+    else:
+        invocation.output.line("Resumed.")
 
 
 @batches.command("cancel")

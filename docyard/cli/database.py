@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import asynccontextmanager
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
 db = typer.Typer(no_args_is_help=True, help="Bring the database's schema up to date, and look at it.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+class Switch(StrEnum):
+    """On or off."""
+
+    ON = "on"
+    OFF = "off"
 
 
 @db.command()
@@ -147,6 +155,36 @@ async def roles(
     else:
         output.table(["role", "may"], [[role, rights] for role, rights in ROLES.items()])
         output.note("Give them to a user: GRANT docyard_worker TO app;")
+
+
+@db.command()
+@command
+async def events(
+    invocation: Invocation,
+    wanted: Annotated[Switch | None, typer.Argument(metavar="[on|off]", show_default=False)] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write procrastinate's event rows, or no longer; without an argument say whether they are written.
+
+    One row per job and event in procrastinate_events, for whoever reads that table. Nothing of docyard does.
+    """
+    from docyard_schema import migrations
+
+    changed = False
+    async with _connected(invocation) as (connection, namespace):
+        if wanted is not None:
+            changed = await migrations.write_event_rows(
+                connection,
+                namespace,
+                wanted=wanted is Switch.ON,
+                timeout_seconds=invocation.settings.migration_timeout_seconds,
+            )
+        written = await migrations.event_rows_are_written(connection, namespace)
+    if as_json:
+        invocation.output.json({"written": written, "changed": changed})
+        return
+    told = "Event rows are written" if written else "No event rows are written"
+    invocation.output.line(f"{told}{'' if wanted is None or changed else ', as before'}.")
 
 
 @asynccontextmanager

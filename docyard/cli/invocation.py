@@ -95,9 +95,9 @@ class Invocation:
             yield database
 
     @asynccontextmanager
-    async def yard(self, registry: Registry | None = None) -> AsyncIterator[Docyard]:
+    async def yard(self, registry: Registry | None = None, app: str | None = None) -> AsyncIterator[Docyard]:
         """The façade, with an application's own handlers beside docyard's."""
         from docyard.facade import Docyard
 
-        async with Docyard.open(settings=self.settings, registry=registry) as yard:
+        async with Docyard.open(settings=self.settings, registry=registry, app=app) as yard:
             yield yard

@@ -1,4 +1,4 @@
-"""``docyard jobs``: list, show, explain; what changes jobs is in :mod:`docyard.cli.changing`."""
+"""``docyard jobs``: list, show, explain; the rest is in changing.py, enqueueing.py and pruning.py."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from docyard.cli.invocation import Invocation
 if TYPE_CHECKING:
     from docyard_queue import JobRow
 
-jobs = typer.Typer(no_args_is_help=True, help="Look at jobs; retry, cancel and prune them.")
+jobs = typer.Typer(no_args_is_help=True, help="Look at jobs; enqueue, retry, cancel and prune them.")
 
 STATES = "scheduled, available, running, retryable, completed, cancelled, dead"
 

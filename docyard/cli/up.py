@@ -28,7 +28,7 @@ async def up(
 
     invocation.stopping.is_the_end = True
     registry = load_registry(app) if app else None
-    async with invocation.yard(registry) as yard:
+    async with invocation.yard(registry, app) as yard:
         worker = yard.worker(concurrency=concurrency)
         with stops(invocation, worker):
             async with worker:

@@ -45,7 +45,9 @@ def worker(
         arguments += [f"--app={app}"] if app else []
         return asyncio.run(Supervisor(invocation, arguments, processes).run())
     invocation.stopping.is_the_end = True
-    run_fast(invocation.stopping.run(_work(invocation, queue, concurrency, registry, supervised=supervised)))
+    run_fast(
+        invocation.stopping.run(_work(invocation, queue, concurrency, registry, app, supervised=supervised))
+    )
     return 0
 
 
@@ -54,6 +56,7 @@ async def _work(
     queues: list[str] | None,
     concurrency: int | None,
     registry: Registry | None,
+    app: str | None,
     *,
     supervised: bool,
 ) -> None:
@@ -61,7 +64,7 @@ async def _work(
 
     from docyard.cli.working import stops
 
-    async with invocation.yard(registry) as yard:
+    async with invocation.yard(registry, app) as yard:
         worker = yard.worker(queues=queues or None, concurrency=concurrency)
         with stops(invocation, worker):
             if supervised:

@@ -56,12 +56,12 @@ def load_registry(target: str) -> Registry:
     if not module_name or not attribute:
         raise ConfigError(
             f"--app is module:registry, got {target!r}.",
-            hint="For example: docyard worker --app my_app.jobs:registry",
+            hint="For example: --app my_app.jobs:registry",
         )
     if os.getcwd() not in sys.path:  # noqa: PTH109
         sys.path.insert(0, os.getcwd())  # noqa: PTH109
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
@@ -69,8 +69,10 @@ def load_registry(target: str) -> Registry:
             f"--app {target}: there is no module {error.name!r}.",
             hint="Run from the folder that holds it, or install it where docyard is installed.",
         ) from error
-    except AttributeError as error:
-        raise ConfigError(f"--app {target}: the module has no {attribute!r}.") from error
+    # Outside the block: the module's own mistakes are not "has no registry".
+    if not hasattr(module, attribute):
+        raise ConfigError(f"--app {target}: the module has no {attribute!r}.")
+    found = getattr(module, attribute)
     if not isinstance(found, Registry):
         raise ConfigError(
             f"--app {target}: expected a docyard_queue.Registry, got a {type(found).__name__}.",

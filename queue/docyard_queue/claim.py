@@ -103,12 +103,13 @@ def jobs_of(rows: list[tuple[Any, ...]]) -> list[Job]:
 def _job(
     id: int, kind: str, queue: str, payload: str, priority: int, attempt: int, max_attempts: int, lease: int,
     lock_key: str | None, batch_id: UUID | None, timeout_seconds: float | None,
-    created_at: datetime, started_at: datetime, partition_key: str | None = None, weight: float | None = None,
+    created_at: datetime, started_at: datetime, alone: bool,
+    partition_key: str | None = None, weight: float | None = None,
 ) -> Job:  # fmt: skip
     # By hand: psycopg's class_row makes a dictionary of every row, which shows at 40,000 jobs a second.
     return Job(
         id=id, kind=kind, queue=queue, payload=json.loads(payload), priority=priority, attempt=attempt,
         max_attempts=max_attempts, lease=lease, lock_key=lock_key, batch_id=batch_id,
-        timeout_seconds=timeout_seconds, created_at=created_at, started_at=started_at,
+        timeout_seconds=timeout_seconds, created_at=created_at, started_at=started_at, alone=alone,
         partition_key=partition_key, weight=weight or 1.0, limited=weight is not None,
     )  # fmt: skip

@@ -35,7 +35,7 @@ max_attempts = coalesce(job.max_attempts, (
 -- The payload as text: psycopg would guess its encoding before it reads it.
 job.id, job.task_name AS kind, job.queue_name AS queue, job.args::text AS payload, job.priority,
     job.attempts AS attempt, job.max_attempts, job.lease, job.lock AS lock_key, job.batch_id,
-    job.timeout_seconds, job.created_at, job.started_at
+    job.timeout_seconds, job.created_at, job.started_at, job.alone
 
 -- fragment: shut
 -- Queues that this claim leaves alone.
@@ -53,9 +53,8 @@ FROM (
 -- waits is found queue by queue, and what waited for its time also priority by priority, each by a range of an index
 -- that is known to begin with what can run.
 --
--- Of several such sources the one with the most urgent head goes first, and gives nothing that is less urgent than
--- the head of another ("high" and "low"); that comes in a second turn. So of two claims at once the later one finds
--- other jobs instead of waiting for the same.
+-- The sources are read one after the other, the most urgent first, until there are enough jobs; each passes over what
+-- others have locked. So of two claims at once the later one finds other jobs instead of waiting for the same.
 UPDATE docyard.procrastinate_jobs AS job
 SET {begun}, counted = NULL
 -- The ids come as an array: joined as a row set the planner reads and sorts the whole backlog.
@@ -112,24 +111,39 @@ WHERE job.id = ANY (ARRAY (
             ORDER BY waiting.scheduled_at, waiting.id LIMIT 1
         ) AS head
     ), open AS MATERIALIZED (
-        SELECT source.*, row_number() OVER (ORDER BY source.priority DESC, source.id) AS place
+        SELECT source.*
         FROM source
         WHERE source.queue <> ALL (coalesce((SELECT names FROM closed), '{}'))
             AND (%(queues)s::text[] IS NULL OR source.queue = ANY (%(queues)s::text[]))
     ), turn AS (
-        SELECT 1 AS turn, open.*, 2147483647 AS high,
-            coalesce((SELECT max(other.priority) FROM open AS other WHERE other.place <> open.place), -2147483648)
-                AS low
-        FROM open
+        -- Alone, a source has its order by the index.
+        SELECT open.*, -2147483648 AS low, 2147483647 AS high FROM open
+        WHERE open.level IS NULL AND (SELECT count(*) FROM open) = 1
         UNION ALL
-        SELECT 2, open.*, rival.priority - 1, -2147483648
+        -- Beside others it comes priority by priority; what is below its eighth stays together.
+        SELECT open.queue, open.level, step.priority, step.id,
+            CASE WHEN step.place = 8 THEN -2147483648 ELSE step.priority END, step.priority
         FROM open CROSS JOIN LATERAL (
-            SELECT max(other.priority) AS priority FROM open AS other WHERE other.place <> open.place
-        ) AS rival
-        WHERE rival.priority > -2147483648
+            WITH RECURSIVE step (priority, id, place) AS (
+                SELECT open.priority, open.id, 1
+                UNION ALL
+                SELECT next.priority, next.id, step.place + 1 FROM step CROSS JOIN LATERAL (
+                    SELECT waiting.priority, waiting.id FROM docyard.procrastinate_jobs AS waiting
+                    WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL
+                        AND waiting.partition_key IS NULL AND waiting.parked IS NULL
+                        AND waiting.queue_name = open.queue AND waiting.priority < step.priority
+                    ORDER BY waiting.priority DESC, waiting.id LIMIT 1
+                ) AS next
+                WHERE step.place < 8
+            )
+            SELECT step.priority, step.id, step.place FROM step
+        ) AS step
+        WHERE open.level IS NULL AND (SELECT count(*) FROM open) > 1
+        UNION ALL
+        SELECT open.*, open.level, open.level FROM open WHERE open.level IS NOT NULL
     )
     SELECT taken.id
-    FROM (SELECT * FROM turn ORDER BY turn.turn, turn.place) AS turn
+    FROM (SELECT * FROM turn ORDER BY turn.priority DESC, turn.id) AS turn
     CROSS JOIN LATERAL (
         SELECT now.id FROM (
             SELECT waiting.id
@@ -147,7 +161,7 @@ WHERE job.id = ANY (ARRAY (
         SELECT later.id FROM (
             SELECT waiting.id
             FROM docyard.procrastinate_jobs AS waiting
-            WHERE turn.level BETWEEN turn.low AND turn.high
+            WHERE turn.level IS NOT NULL
                 AND waiting.status = 'todo' AND waiting.scheduled_at <= docyard.clock()
                 AND waiting.partition_key IS NULL
                 AND waiting.queue_name = turn.queue AND waiting.priority = turn.level

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from typing_extensions import override
 
-from docyard_queue import batch_callbacks, finish, lock_lines, rescue
+from docyard_queue import batch_callbacks, finish, lock_lines, minutes, rescue
 from docyard_queue import claim as claiming
 from docyard_queue import limited_claim as limiting
 from docyard_queue import queues as naming
@@ -76,6 +76,12 @@ class Engine(Protocol):
     async def release(self, job: Job, reason: str) -> bool:
         """Give back a job whose attempt did not begin or was cut short; it does not count."""
 
+    async def begin_alone(self, job: Job) -> bool:
+        """Write down that a job which must run alone begins; False when its lease was lost."""
+
+    async def is_completed(self, job: Job) -> bool:
+        """Whether this attempt completed the job before its process died."""
+
     async def cancel_requested(self, worker_id: int) -> list[int]:
         """The worker's running jobs that somebody wants cancelled."""
 
@@ -92,6 +98,9 @@ class Engine(Protocol):
 
     async def close_batches(self, batch_ids: Collection[UUID] | None) -> list[tuple[UUID, int]]:
         """Enqueue the callbacks of those batches (None: of any) that have ended; returns (batch, job)."""
+
+    async def count_minutes(self) -> bool:
+        """Write down what happened in the minutes that have ended; False when there was nothing to do."""
 
 
 class PostgresEngine(Engine):
@@ -158,6 +167,14 @@ class PostgresEngine(Engine):
         return await finish.put_back(self._database, job.id, job.lease, outcome="released", message=reason)
 
     @override
+    async def begin_alone(self, job: Job) -> bool:
+        return await finish.begin_alone(self._database, job)
+
+    @override
+    async def is_completed(self, job: Job) -> bool:
+        return await finish.is_completed(self._database, job)
+
+    @override
     async def cancel_requested(self, worker_id: int) -> list[int]:
         return await rescue.cancel_requested(self._database, worker_id)
 
@@ -181,3 +198,7 @@ class PostgresEngine(Engine):
     @override
     async def close_batches(self, batch_ids: Collection[UUID] | None) -> list[tuple[UUID, int]]:
         return await batch_callbacks.close_batches(self._database, batch_ids)
+
+    @override
+    async def count_minutes(self) -> bool:
+        return await minutes.count_minutes(self._database)

@@ -7,6 +7,7 @@ DocyardError                (docyard_schema.errors)
     ├── RateLimited         raise it: try again after a while, this attempt does not count
     │   └── QueueFull       as many jobs wait as their queue allows; nothing was enqueued
     ├── JobTimeout          the handler ran longer than its timeout
+    ├── IsolationFailed     no child process could be started that knows the handler
     └── UnknownKind         no handler is registered under that name
 """
 
@@ -71,6 +72,13 @@ class JobTimeout(QueueError):
     """The handler ran longer than its timeout."""
 
     code = "timeout"
+    retryable = True
+
+
+class IsolationFailed(QueueError):
+    """No child process could be started that knows the handler: it did not begin."""
+
+    code = "isolation_failed"
     retryable = True
 
 

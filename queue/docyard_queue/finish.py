@@ -87,6 +87,16 @@ async def put_back(
     )
 
 
+async def begin_alone(database: Database, job: Job) -> bool:
+    """Write down that a job which must run alone begins now; False when its lease was lost."""
+    return await _write(database, statements.begin_alone, {"id": job.id, "lease": job.lease})
+
+
+async def is_completed(database: Database, job: Job) -> bool:
+    """Whether this very attempt completed the job: its handler's process may have died in the next moment."""
+    return await _write(database, statements.is_completed, {"id": job.id, "lease": job.lease})
+
+
 async def _fail(database: Database, job: Job, failure: Failure) -> bool:
     return await _write_keyed(
         database,
@@ -95,10 +105,11 @@ async def _fail(database: Database, job: Job, failure: Failure) -> bool:
             "id": job.id,
             "lease": job.lease,
             "retry_in": None if failure.retry_in is None else _seconds(failure.retry_in),
+            "outcome": "crashed" if failure.crashed else "failed",
             "code": clean(failure.code, MAXIMUM_NAME),
-            "error_class": clean(failure.error_class, MAXIMUM_NAME),
+            "error_class": None if failure.crashed else clean(failure.error_class, MAXIMUM_NAME),
             "message": clean(failure.message, MAXIMUM_MESSAGE),
-            "traceback": clean(failure.traceback, MAXIMUM_TRACEBACK, keep="end"),
+            "traceback": None if failure.crashed else clean(failure.traceback, MAXIMUM_TRACEBACK, keep="end"),
         },
     )
 

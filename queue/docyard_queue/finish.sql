@@ -41,7 +41,7 @@ WITH held AS (
 ), told AS (
     INSERT INTO docyard.job_attempts
         (job_id, lease, attempt, worker_id, started_at, outcome, error_class, error_message, traceback)
-    SELECT id, lease, attempts, worker_id, started_at, 'failed', %(error_class)s, %(message)s, %(traceback)s
+    SELECT id, lease, attempts, worker_id, started_at, %(outcome)s, %(error_class)s, %(message)s, %(traceback)s
     FROM held
 )
 UPDATE docyard.procrastinate_jobs AS job
@@ -80,7 +80,7 @@ UPDATE docyard.procrastinate_jobs AS job
 SET status = CASE WHEN held.ends THEN 'aborted' ELSE 'todo' END::docyard.procrastinate_job_status,
     attempts = CASE WHEN held.ends THEN job.attempts ELSE job.attempts - 1 END,
     -- Without a delay it has been due since it was first.
-    scheduled_at = CASE WHEN %(delay)s::double precision > 0
+    scheduled_at = CASE WHEN %(delay)s::double precision > 0 AND NOT held.ends
         THEN docyard.clock() + make_interval(secs => %(delay)s) ELSE job.scheduled_at END,
     finished_at = CASE WHEN held.ends THEN docyard.clock() END,
     worker_id = CASE WHEN held.ends THEN job.worker_id END,
@@ -109,6 +109,16 @@ SET status = 'aborted', finished_at = docyard.clock(), abort_requested = false,
     error_code = 'cancelled', error_message = %(reason)s
 FROM held WHERE job.id = held.id
 RETURNING job.id;
+
+-- name: begin_alone
+-- From here on the end of the process counts against the job.
+UPDATE docyard.procrastinate_jobs SET began_alone = lease
+WHERE id = %(id)s AND lease = %(lease)s AND status = 'doing'
+RETURNING id;
+
+-- name: is_completed
+SELECT id FROM docyard.procrastinate_jobs
+WHERE id = %(id)s AND lease = %(lease)s AND status = 'succeeded';
 
 -- name: report_progress
 UPDATE docyard.procrastinate_jobs SET progress = %(progress)s::jsonb

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import psycopg
 from psycopg.rows import class_row
 
+from docyard_queue.collisions import until_it_passes, until_keys_fit
 from docyard_queue.states import JobState
 from docyard_queue.views import AttemptRow, JobRow, QueueStats, WorkerRow
 from docyard_schema.errors import InvalidInput, NotFound
@@ -73,11 +73,7 @@ class Inspection:
 
         Running and completed jobs are left as they are. Raises :class:`NotFound` if none of them exists.
         """
-        try:
-            changed = await self._retry(job_ids, give_up_keys=False)
-        except psycopg.errors.UniqueViolation:
-            # Another job began to wait under one of their unique keys after our look.
-            changed = await self._retry(job_ids, give_up_keys=True)
+        changed = await until_keys_fit(lambda give_up: self._retry(job_ids, give_up_keys=give_up))
         await self._require_any(job_ids, changed)
         return changed
 
@@ -97,11 +93,14 @@ class Inspection:
 
         Jobs that had ended are left out. Raises :class:`NotFound` if none of them exists.
         """
-        async with self._database.connection() as connection:
-            cursor = await connection.execute(self._database.sql(statements.cancel), {"ids": list(job_ids)})
-            changed = {row[0]: row[1] for row in await cursor.fetchall()}
+        changed = await until_it_passes(lambda: self._cancel(job_ids))
         await self._require_any(job_ids, list(changed))
         return changed
+
+    async def _cancel(self, job_ids: Sequence[int]) -> dict[int, bool]:
+        async with self._database.connection() as connection:
+            cursor = await connection.execute(self._database.sql(statements.cancel), {"ids": list(job_ids)})
+            return {row[0]: row[1] for row in await cursor.fetchall()}
 
     async def queues(self) -> list[QueueStats]:
         """Counts by queue."""

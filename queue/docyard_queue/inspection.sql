@@ -40,6 +40,8 @@ SET status = 'todo', attempts = 0, abort_requested = false, worker_id = NULL, fi
     -- The wait is counted from now on.
     scheduled_at = docyard.clock(),
     error_code = NULL, error_message = NULL,
+    -- Whoever wants it to run again takes it for innocent.
+    alone = false, began_alone = NULL,
     queueing_lock = CASE WHEN job.status <> 'todo' AND (%(give_up_keys)s OR placed.place > 1 OR EXISTS (
         SELECT FROM docyard.procrastinate_jobs AS sibling
         WHERE sibling.queueing_lock = placed.queueing_lock AND sibling.status = 'todo'

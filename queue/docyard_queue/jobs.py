@@ -128,6 +128,7 @@ class Job:
 
     ``attempt`` counts from 1. ``lease`` grows with every claim and is the fence: a write that names an
     older one is refused. ``limited`` says that it was claimed by its queue's limits and counts in them.
+    ``alone``: it ran beside others in a worker process that ended, and must now run with nothing beside it.
     """
 
     id: int
@@ -143,6 +144,7 @@ class Job:
     timeout_seconds: float | None
     created_at: datetime
     started_at: datetime
+    alone: bool = False
     partition_key: str | None = None
     weight: float = 1.0
     limited: bool = False

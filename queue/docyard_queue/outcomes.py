@@ -38,13 +38,17 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """An attempt that raised. ``retry_in`` of None means: no more attempts, a dead letter."""
+    """An attempt that raised. ``retry_in`` of None means: no more attempts, a dead letter.
+
+    ``crashed``: it raised nothing, it took its process with it.
+    """
 
     code: str
     error_class: str
     message: str
     traceback: str
     retry_in: timedelta | None
+    crashed: bool = False
 
 
 Outcome: TypeAlias = Done | Snooze | Cancel | Failure

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import psycopg
-
+from docyard_queue.collisions import until_it_passes
 from docyard_queue.states import JobState
 from docyard_schema.errors import InvalidInput
 from docyard_schema.statements import load_statements
@@ -21,7 +19,8 @@ if TYPE_CHECKING:
 _statements = load_statements("docyard_queue", "prune.sql")
 
 _CANCELLED = "job.status IN ('cancelled', 'aborting', 'aborted')"
-# State → which rows, and when they ended. What procrastinate's own client cancelled has no time of its end.
+# State → which rows, and when they ended. What procrastinate's cancel ended before schema step 14 has no time
+# of its end.
 _ENDED = {
     JobState.COMPLETED: ("job.status = 'succeeded'", "job.finished_at"),
     JobState.CANCELLED: (_CANCELLED, "coalesce(job.finished_at, job.created_at)"),
@@ -29,10 +28,6 @@ _ENDED = {
 }
 # Dead letters wait for a person, so they go only when named.
 PRUNED = (JobState.COMPLETED, JobState.CANCELLED)
-
-# Two transactions met, and the database asks one of them to try again.
-_MET = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
-_TRIES = 10
 
 _BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -69,11 +64,13 @@ async def _prune(
     ended, time = _ENDED[state]
     statement = _statements.delete_batch.replace("{ended}", ended).replace("{time}", time)
     since, total = _BEGINNING, 0
+    passed: list[int] = []
     while limit is None or total < limit:
         size = batch_size if limit is None else min(batch_size, limit - total)
-        values = {"since": since, "age": older_than.total_seconds(), "size": size}
-        deleted, until = await _delete(database, statement, values)
+        values = {"since": since, "age": older_than.total_seconds(), "size": size, "passed": passed}
+        deleted, until, left = await until_it_passes(partial(_delete, database, statement, values))
         total += deleted
+        passed += left
         if until is None:
             break
         # Not "later than": others may have ended in the same moment.
@@ -81,22 +78,14 @@ async def _prune(
     return total
 
 
-async def _delete(database: Database, statement: str, values: dict[str, Any]) -> tuple[int, datetime | None]:
-    """Delete one batch; how many, and until when. A batch that met another transaction is tried again.
-
-    A job's deletion takes its unique key's row along, and who enqueues under that key locks them in the
-    other order.
-    """
-    for attempt in range(1, _TRIES + 1):
-        try:
-            async with database.connection() as connection:
-                cursor = await connection.execute(database.sql(statement), values)
-                return await cursor.fetchone() or (0, None)
-        except _MET:
-            if attempt == _TRIES:
-                raise
-            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
-    raise AssertionError("unreachable")
+async def _delete(
+    database: Database, statement: str, values: dict[str, Any]
+) -> tuple[int, datetime | None, list[int]]:
+    """How many went, how far the look came (None: there was nothing left), and what was passed over."""
+    async with database.connection() as connection:
+        cursor = await connection.execute(database.sql(statement), values)
+        deleted, until, passed = await cursor.fetchone() or (0, None, [])
+    return deleted, until, passed
 
 
 def _final(state: str) -> JobState:

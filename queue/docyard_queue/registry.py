@@ -33,7 +33,8 @@ class HandlerSpec:
     """A handler and the policy of its jobs.
 
     ``retry`` gives exception classes their own backoff, or None for "never again"; the first class that
-    matches counts, in the order given.
+    matches counts, in the order given. ``isolated``: each attempt runs in a child process of its own, with at
+    most ``memory_limit`` bytes (None: no limit).
     """
 
     kind: str
@@ -45,6 +46,8 @@ class HandlerSpec:
     retry: Mapping[type[BaseException], Backoff | None]
     payload_model: type[BaseModel] | None
     is_async: bool
+    isolated: bool = False
+    memory_limit: int | None = None
 
 
 @dataclass(slots=True)
@@ -72,17 +75,30 @@ class Registry:
         backoff: Backoff | None = None,
         retry: Mapping[type[BaseException], Backoff | None] | None = None,
         aliases: tuple[str, ...] = (),
+        isolated: bool = False,
+        memory_limit: int | None = None,
     ) -> Callable[[_Decorated], _Decorated]:
         """Register a function ``(attempt, payload)``, async or sync, for jobs of ``kind``.
 
         ``payload`` is a dict, or the pydantic model that the parameter is annotated with. A sync function
         runs in a thread. ``aliases`` are former names of the kind, for jobs that still wait under them.
+
+        ``isolated`` is for a handler that may crash or hang: each attempt runs in a child process of its own,
+        which is killed when ``timeout`` is over, and the worker outlives it. ``memory_limit`` is the most
+        bytes that the child may take, the interpreter's own 60 MB included. The child imports the handler, so
+        it is a function at the top of a module.
         """
 
         if max_attempts < 1:
             raise ConfigError(f"max_attempts of the kind {kind!r} is at least 1, got {max_attempts}.")
         if timeout is not None and timeout.total_seconds() <= 0:
             raise ConfigError(f"The timeout of the kind {kind!r} is longer than zero, got {timeout}.")
+        if memory_limit is not None and (memory_limit < 1 or not isolated):
+            raise ConfigError(
+                f"The memory_limit of the kind {kind!r} is a number of bytes for an isolated handler, "
+                f"got {memory_limit}.",
+                hint="Give isolated=True as well: a thread's memory cannot be limited.",
+            )
 
         def register(function: _Decorated) -> _Decorated:
             for name in (kind, *aliases):
@@ -101,6 +117,8 @@ class Registry:
                     retry=dict(retry or {}),
                     payload_model=_payload_model(function),
                     is_async=_is_async(function),
+                    isolated=isolated,
+                    memory_limit=memory_limit,
                 )
             return function
 

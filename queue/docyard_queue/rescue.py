@@ -24,12 +24,16 @@ statements = load_statements("docyard_queue", "workers.sql")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rescued:
-    """A job taken from a dead worker: it waits again, or after its last attempt is a dead letter."""
+    """A job taken from a dead worker: it waits again, or after its last attempt is a dead letter.
+
+    ``innocent``: nobody knows whether it was this one, so the attempt was given back, and it runs alone next.
+    """
 
     job_id: int
     kind: str
     attempts: int
     dead: bool
+    innocent: bool
 
 
 def process_scope() -> str:
@@ -126,8 +130,8 @@ async def _rescue(database: Database, connection: Connection, values: dict[str, 
         # A sibling with the same unique key began to wait after our look.
         cursor = await connection.execute(database.sql(statements.rescue), values | {"give_up_keys": True})
     return [
-        Rescued(job_id=job_id, kind=kind, attempts=attempts, dead=dead)
-        for job_id, kind, attempts, dead in await cursor.fetchall()
+        Rescued(job_id=job_id, kind=kind, attempts=attempts, dead=dead, innocent=innocent)
+        for job_id, kind, attempts, dead, innocent in await cursor.fetchall()
     ]
 
 

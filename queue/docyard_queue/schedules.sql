@@ -37,3 +37,13 @@ WHERE id = ANY (ARRAY (
     LIMIT 1000
     FOR UPDATE SKIP LOCKED
 ));
+
+-- name: clock
+SELECT docyard.clock();
+
+-- name: list_dealt
+-- Of each schedule the last moment that was dealt with, and the job of the last one that became one.
+SELECT dealt.task_name, dealt.periodic_id, to_timestamp(max(dealt.defer_timestamp)),
+    (array_agg(dealt.job_id ORDER BY dealt.defer_timestamp DESC) FILTER (WHERE dealt.job_id IS NOT NULL))[1]
+FROM docyard.procrastinate_periodic_defers AS dealt
+GROUP BY dealt.task_name, dealt.periodic_id;

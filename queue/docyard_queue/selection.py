@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
 from dataclasses import dataclass
 from datetime import timedelta  # noqa: TC003
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 from uuid import UUID  # noqa: TC003
 
-import psycopg
-
 from docyard_queue import inspection
+from docyard_queue.collisions import until_keys_fit
 from docyard_queue.states import JobState
 from docyard_schema.errors import InvalidInput
 from docyard_schema.statements import load_statements
@@ -21,10 +18,6 @@ if TYPE_CHECKING:
     from docyard_schema.database import Connection, Database
 
 _statements = load_statements("docyard_queue", "selection.sql")
-
-# Two transactions met, and the database asks one of them to try again.
-_MET = (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure)
-_TRIES = 10
 
 _PUT_OFF = "job.status = 'todo' AND job.scheduled_at > docyard.clock()"
 _STORED = {
@@ -110,23 +103,14 @@ async def _batch(
     database: Database, change: Change, choose: str, values: dict[str, Any]
 ) -> tuple[list[int], list[int]]:
     """Ids chosen and ids changed, in one transaction that is tried again when it met another."""
-    give_up_keys = False
-    for attempt in range(1, _TRIES + 1):
-        try:
-            async with database.transaction() as connection:
-                cursor = await connection.execute(database.sql(choose), values)
-                chosen = [row[0] for row in await cursor.fetchall()]
-                return chosen, await _apply(database, connection, change, chosen, give_up_keys=give_up_keys)
-        except psycopg.errors.UniqueViolation:
-            # Another job began to wait under one of their unique keys after our look.
-            if give_up_keys:
-                raise
-            give_up_keys = True
-        except _MET:
-            if attempt == _TRIES:
-                raise
-            await asyncio.sleep(random.uniform(0, 0.02 * 2**attempt))  # noqa: S311 - jitter
-    raise AssertionError("unreachable")
+
+    async def transaction(give_up_keys: bool) -> tuple[list[int], list[int]]:
+        async with database.transaction() as connection:
+            cursor = await connection.execute(database.sql(choose), values)
+            chosen = [row[0] for row in await cursor.fetchall()]
+            return chosen, await _apply(database, connection, change, chosen, give_up_keys=give_up_keys)
+
+    return await until_keys_fit(transaction)
 
 
 async def _apply(

@@ -27,6 +27,12 @@ def session_name() -> str:
     return _named[1]
 
 
+def adopt_session_name(name: str) -> None:
+    """Let this process's sessions bear a worker's name: what ends that worker's sessions ends these too."""
+    global _named
+    _named = os.getpid(), name
+
+
 def connection_arguments(url: str, settings: DatabaseSettings, *, direct: bool = False) -> dict[str, Any]:
     """Keyword arguments for ``psycopg.connect``.
 

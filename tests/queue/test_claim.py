@@ -233,3 +233,23 @@ async def test_jobs_whose_time_has_come_keep_their_priority(database: Database) 
     await add(database, NewJob("work", priority=2), NewJob("work", priority=0))
     assert [job.priority for job in await claim(database, 3)] == [3, 2, 2]
     assert [job.priority for job in await claim(database, 9)] == [1, 0]
+
+
+async def test_priorities_are_compared_between_queues_at_every_level(database: Database) -> None:
+    await add(database, NewJob("work", queue="a", priority=5), NewJob("work", queue="a", priority=1))
+    await add(database, NewJob("work", queue="b", priority=3))
+    assert [job.priority for job in await claim(database, 2)] == [5, 3]
+
+
+async def test_a_kind_that_nobody_knows_hides_no_other_queues_more_urgent_job(database: Database) -> None:
+    await add(database, NewJob("unknown", queue="a", priority=5), NewJob("work", queue="a", priority=1))
+    await add(database, NewJob("work", queue="b", priority=3))
+    assert [job.priority for job in await claim(database, 1)] == [3]
+    assert [job.priority for job in await claim(database, 1)] == [1]
+
+
+async def test_of_very_many_priorities_in_two_queues_all_jobs_are_found(database: Database) -> None:
+    await add(database, *[NewJob("work", queue="ab"[number % 2], priority=number) for number in range(60)])
+    taken = [job.priority for _ in range(7) for job in await claim(database, 10)]
+    assert sorted(taken, reverse=True)[:16] == sorted(taken[:16], reverse=True)
+    assert sorted(taken) == [*range(60)]

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import psycopg
 import pytest
-from support.queueing import add, claim, claim_one, query, rescue_all, row, state
+from support.queueing import (
+    add,
+    claim,
+    claim_one,
+    query,
+    rescue_all,
+    row,
+    state,
+    until_somebody_waits_for_a_lock,
+)
 
 from docyard_queue import Cancel, Inspection, NewJob, PostgresEngine, batch_progress, create_batch
 from docyard_queue.outcomes import Failure
@@ -132,6 +142,20 @@ async def test_a_waiting_job_is_cancelled_and_a_running_one_asked_to_end(databas
     assert (await row(database, waiting))["finished_at"] is not None
     assert await PostgresEngine(database).cancel_requested(1) == [running.id]
     assert await Inspection(database).cancel([waiting]) == {}, "it had ended"
+
+
+@pytest.mark.parametrize("word", ["retry", "cancel"])
+async def test_what_met_a_deadlock_is_tried_again(database: Database, url: str, word: str) -> None:
+    first, second = await add(database, NewJob("work"), NewJob("work"))
+    lock = database.sql("SELECT FROM docyard.procrastinate_jobs WHERE id = %s FOR UPDATE")
+    async with database.transaction() as connection:
+        # Somebody's own SQL, the wrong way round. It waits longer, so it is the person's word that gives way.
+        await connection.execute(b"SET LOCAL deadlock_timeout = '20s'")
+        await connection.execute(lock, [second])
+        changing = asyncio.create_task(getattr(Inspection(database), word)([first, second]))
+        await until_somebody_waits_for_a_lock(url)
+        await connection.execute(lock, [first])
+    assert sorted(await changing) == [first, second]
 
 
 async def test_a_running_job_in_a_queue_with_a_long_name_can_be_cancelled(database: Database) -> None:

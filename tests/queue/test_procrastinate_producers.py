@@ -136,18 +136,6 @@ async def test_its_own_worker_is_refused_with_the_way_out(
     ]
 
 
-async def test_its_command_line_defers_and_finds_the_schema_healthy(
-    database: Database, application: Application
-) -> None:
-    command = ("-m", "procrastinate", "--app=application.app")
-    healthy = await application.run(*command, "healthchecks")
-    assert "DB connection: OK" in healthy
-    assert "Found procrastinate_jobs table: OK" in healthy
-    await application.run(*command, "defer", "greet", '{"name": "from the shell"}')
-    [job] = await claim(database, kinds={"greet": 1})
-    assert (job.queue, job.payload) == ("greetings", {"name": "from the shell"})
-
-
 async def test_its_periodic_function_defers_each_tick_once(database: Database) -> None:
     statement = (
         "SELECT docyard.procrastinate_defer_periodic_job_v2('q', NULL, NULL, 'tick', 0, '', %s, %s) AS id"

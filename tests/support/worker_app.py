@@ -8,18 +8,28 @@ Options are those of a worker; ``scope`` makes it believe that it runs on a mach
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
 import sys
 import time
+from datetime import timedelta
 from typing import Any
 
-from docyard_queue import Backoff, Registry, heartbeat
+from pydantic import BaseModel
+
+from docyard_queue import Backoff, Cancel, PermanentError, Registry, Snooze, heartbeat
 from docyard_schema import Database
 from docyard_workers.process import Worker, WorkerOptions
 
 registry = Registry()
+
+
+class Isolated(BaseModel):
+    """The payload of ``isolated_choosy``."""
+
+    do: str
 
 
 @registry.handler("effect", max_attempts=5)
@@ -54,6 +64,88 @@ async def block(attempt: Any, payload: dict[str, Any]) -> None:
 @registry.handler("die", max_attempts=2, backoff=Backoff())
 async def die(attempt: Any, payload: dict[str, Any]) -> None:
     os._exit(9)
+
+
+@registry.handler("isolated", isolated=True, max_attempts=2, backoff=Backoff(), timeout=timedelta(seconds=60))
+async def isolated(attempt: Any, payload: dict[str, Any]) -> Any:
+    """Does in a process of its own what the payload says."""
+    return await do(attempt, payload)
+
+
+@registry.handler("isolated_choosy", isolated=True, max_attempts=9, retry={ValueError: None})
+async def isolated_choosy(attempt: Any, payload: Isolated) -> Any:
+    return await do(attempt, {"do": payload.do})
+
+
+@registry.handler("isolated_sync", isolated=True, max_attempts=2, memory_limit=400 << 20)
+def isolated_sync(attempt: Any, payload: dict[str, Any]) -> Any:
+    if "commit" in payload:
+        with attempt.commit_sync({"committed": True}) as connection:
+            connection.execute(
+                "INSERT INTO public.effects (job_id, pid) VALUES (%s, %s)", [attempt.job.id, os.getpid()]
+            )
+    if "allocate" in payload:
+        return len(bytearray(payload["allocate"]))
+    if "wait_for_cancel" in payload:
+        while not attempt.cancel_requested:
+            time.sleep(0.01)
+        return Cancel("as it was told")
+    return os.getpid()
+
+
+async def do(attempt: Any, payload: dict[str, Any]) -> Any:
+    """Ends, crashes or hangs as it is told."""
+    match payload.get("do"):
+        case "exit":
+            os._exit(payload.get("code", 9))
+        case "segfault":
+            ctypes.string_at(0)
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "hang":
+            while True:
+                pass
+        case "raise":
+            raise ValueError("what it raised")
+        case "raise permanent":
+            raise PermanentError("never again")
+        case "snooze":
+            return Snooze(timedelta(hours=1), "not yet")
+        case "sleep":
+            await attempt.report_progress(begun=True)
+            await asyncio.sleep(payload["seconds"])
+        case "cancelled":
+            return Cancel("not wanted")
+    if "commit" in payload:
+        async with attempt.commit({"pid": os.getpid()}) as connection:
+            await connection.execute(
+                "INSERT INTO public.effects (job_id, pid) VALUES (%s, %s)", [attempt.job.id, os.getpid()]
+            )
+            await asyncio.sleep(payload.get("inside", 0))
+        if payload["commit"] == "and exit":
+            os._exit(9)
+    return {"pid": os.getpid(), "parent": os.getppid()}
+
+
+def a_registry(database: Database, *, answer: str) -> Registry:
+    """What a recipe names: handlers that are closures over its arguments."""
+    made = Registry()
+
+    @made.handler("closure", isolated=True)
+    async def closure(attempt: Any, payload: Any) -> str:
+        return f"{answer} from {database.namespace.schema}"
+
+    return made
+
+
+# No child can import it.
+registry.handler("nameless_die", max_attempts=2)(lambda attempt, payload: os._exit(9))
+
+
+@registry.handler("hold_gil", max_attempts=2, backoff=Backoff())
+async def hold_gil(attempt: Any, payload: dict[str, Any]) -> None:
+    """Keeps the whole interpreter from running: a C function that does not let go of its lock."""
+    ctypes.PyDLL(None).sleep(payload["seconds"])
 
 
 async def main(url: str, scope: str = "", **options: Any) -> None:

@@ -13,11 +13,15 @@ from support.queueing import add, query, row, states
 from support.scratch_server import ScratchServer
 from support.working import AT_ONCE, running
 
-from docyard_queue import NewJob, Registry
-from docyard_schema import Database
+from docyard_queue import NewJob, PostgresEngine, Registry
+from docyard_schema import Database, DatabaseSettings
+from docyard_workers.process import Worker, WorkerOptions
+from docyard_workers.process import worker as worker_module
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
+
+    from docyard_queue import Job
 
 TERMINATE = (
     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
@@ -128,3 +132,68 @@ async def test_a_server_that_restarts_again_and_again_loses_and_doubles_nothing(
         assert max([(await row(database, job_id))["attempts"] for job_id in ids]) <= 5
     assert [worker.ended() for worker in workers] == [False, False], "they lived through it"
     assert [worker.stop() for worker in workers] == [0, 0]
+
+
+@pytest.mark.parametrize("draining", [False, True], ids=["run", "drain"])
+async def test_a_stop_during_an_outage_does_not_wait_for_a_connection(
+    scratch: ScratchServer, draining: bool
+) -> None:
+    settings = DatabaseSettings(pool_acquire_seconds=120)
+    options = WorkerOptions(poll_seconds=0.05, shutdown_seconds=1)
+    registry, _ = counting()
+    async with await Database.connect(scratch.url(), settings=settings) as database:
+        async with Worker(database, registry, options) as worker:
+            await add(database, NewJob("work", {"seconds": 0.5}))
+            working = asyncio.create_task(worker.drain() if draining else worker.run())
+            await asyncio.to_thread(lambda: scratch.stop(immediate=True))
+            await eventually(lambda: database.pool.get_stats()["requests_waiting"], what="a claim to wait")
+            async with asyncio.timeout(10):
+                worker.stop()
+                await working
+            left = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - left < 40
+
+
+async def test_a_stop_lets_a_claim_that_is_on_its_way_arrive(database: Database) -> None:
+    class Slow(PostgresEngine):
+        async def claim(self, *arguments: Any, **options: Any) -> list[Job]:
+            found = await super().claim(*arguments, **options)
+            claimed.set()
+            await asyncio.sleep(0.3)
+            return found
+
+    registry, seen = counting()
+    claimed = asyncio.Event()
+    [job_id] = await add(database)
+    async with Worker(database, registry, engine=Slow(database)) as worker:
+        working = asyncio.create_task(worker.run())
+        await claimed.wait()
+        worker.stop()
+        await working
+    assert seen == [job_id]
+    assert await states(database) == ["completed"]
+
+
+async def test_jobs_of_a_claim_that_a_stop_cut_off_are_given_back(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Hanging(PostgresEngine):
+        async def claim(self, *arguments: Any, **options: Any) -> list[Job]:
+            found = await super().claim(*arguments, **options)
+            claimed.set()
+            await asyncio.sleep(60)
+            return found
+
+    monkeypatch.setattr(worker_module, "_LAST_CLAIM_SECONDS", 0.05)
+    registry, seen = counting()
+    claimed = asyncio.Event()
+    [job_id] = await add(database)
+    async with asyncio.timeout(20), Worker(database, registry, engine=Hanging(database)) as worker:
+        working = asyncio.create_task(worker.run())
+        await claimed.wait()
+        worker.stop()
+        worker.stop()
+        await working
+    assert seen == []
+    again = await row(database, job_id)
+    assert (again["status"], again["attempts"]) == ("todo", 0)

@@ -45,14 +45,22 @@ async def enqueue_transaction(url: str, count: int, size: int) -> dict[str, floa
         return {"seconds": time.monotonic() - began}
 
 
-async def enqueue_bulk(url: str, count: int, size: int = 20_000, lock_keys: bool = False) -> dict[str, float]:
+async def enqueue_bulk(
+    url: str, count: int, size: int = 20_000, lock_keys: int = 0, partitions: int = 0
+) -> dict[str, float]:
+    """``lock_keys`` and ``partitions``: of so many different ones; 0 is none."""
     async with await psycopg.AsyncConnection.connect(url) as connection:
         began = time.monotonic()
         for first in range(0, count, size):
             await enqueue_many(
                 connection,
                 [
-                    NewJob("noop", {"number": number}, lock_key=f"key {number}" if lock_keys else None)
+                    NewJob(
+                        "noop",
+                        {"number": number},
+                        lock_key=f"key {number % lock_keys}" if lock_keys else None,
+                        partition_key=f"key {number % partitions}" if partitions else None,
+                    )
                     for number in range(first, min(first + size, count))
                 ],
             )

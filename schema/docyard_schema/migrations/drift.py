@@ -11,12 +11,14 @@ from psycopg import sql
 from docyard_schema.answers import answering_within
 from docyard_schema.errors import MigrationError
 from docyard_schema.identifiers import new_id
+from docyard_schema.migrations.event_rows import event_rows_are_written
 from docyard_schema.migrations.ledger import right_to_migrate
 from docyard_schema.migrations.steps_on_disk import load_steps
 from docyard_schema.namespace import Namespace
 from docyard_schema.statements import load_statements
 
 _statements = load_statements("docyard_schema.migrations", "drift.sql")
+_event_rows = load_statements("docyard_schema.migrations", "event_rows.sql")
 
 
 async def snapshot(connection: psycopg.AsyncConnection[Any], schema: str) -> dict[str, str]:
@@ -34,6 +36,7 @@ async def snapshot(connection: psycopg.AsyncConnection[Any], schema: str) -> dic
 async def find_drift(connection: psycopg.AsyncConnection[Any], namespace: Namespace, *, to: int) -> list[str]:
     """What differs from a schema made afresh by steps 1 to ``to``, one sentence each; none is best.
 
+    Event rows that are switched on are no difference; the triggers that write them are compared.
     The fresh schema is made in a transaction that is rolled back, so nothing is left and no lock on the
     real tables is held beyond reading the catalogue. Raises :class:`MigrationError` when this user may not
     create one.
@@ -50,6 +53,8 @@ async def find_drift(connection: psycopg.AsyncConnection[Any], namespace: Namesp
                         sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(fresh.schema))
                     )
                     await connection.execute(fresh.sql(step.up))
+                if await event_rows_are_written(connection, namespace):
+                    await _write_event_rows(connection, fresh)
                 expected = await snapshot(connection, fresh.schema)
     except psycopg.errors.InsufficientPrivilege as error:
         raise MigrationError(
@@ -59,6 +64,14 @@ async def find_drift(connection: psycopg.AsyncConnection[Any], namespace: Namesp
             operation="drift",
         ) from error
     return _differences(_renamed(expected, fresh.schema, namespace.schema), _renamed(actual))
+
+
+async def _write_event_rows(connection: psycopg.AsyncConnection[Any], fresh: Namespace) -> None:
+    cursor = await connection.execute(_event_rows.can_record_events, {"schema": fresh.schema})
+    [known] = await cursor.fetchone() or [False]
+    # Not at a step before them: then triggers of that name are somebody's own.
+    if known:
+        await connection.execute(fresh.sql(_event_rows.record_events), {"wanted": True})
 
 
 def _renamed(found: dict[str, str], old: str = "", new: str = "") -> dict[str, str]:

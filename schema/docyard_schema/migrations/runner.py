@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 # Less than the server's deadlock_timeout (1 s): where a step and an application wait for each other, it is
 # the step that gives way, and not the application that is shot.
-_LOCK_TRY = "900ms"
+LOCK_TRY = "900ms"
 
 
 async def migrate(
@@ -87,7 +87,7 @@ async def _apply(
     while True:
         try:
             async with connection.transaction():
-                await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TRY}'".encode())
+                await connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TRY}'".encode())
                 await connection.execute(
                     sql.SQL("SET LOCAL search_path = {}, pg_temp").format(sql.Identifier(namespace.schema))
                 )

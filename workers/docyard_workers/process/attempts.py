@@ -14,9 +14,12 @@ import structlog
 
 from docyard_queue.attempt import Attempt
 from docyard_queue.errors import LeaseLost, UnknownKind
+from docyard_queue.outage import DATABASE_ERRORS
 from docyard_queue.outcomes import Cancel, Done, Failure, Snooze
 from docyard_workers.process.execution import execute
 from docyard_workers.process.finishing import Finisher
+from docyard_workers.process.isolation.apart import Apart, Unready
+from docyard_workers.process.solitude import Solitude
 from docyard_workers.process.sync_connections import SyncConnections
 from docyard_workers.process.threads import Threads
 
@@ -27,15 +30,18 @@ if TYPE_CHECKING:
     from docyard_queue.engine import Engine
     from docyard_queue.jobs import Job
     from docyard_queue.outcomes import Outcome
-    from docyard_queue.registry import Registry
+    from docyard_queue.registry import HandlerSpec, Registry
     from docyard_schema.database import Database
     from docyard_workers.process.finishing import Written
+    from docyard_workers.process.isolation.reference import Recipe
 
 _log = structlog.get_logger("docyard.worker")
 
 # What a stop waits, after the running jobs' time is over, for them to end and be given back.
 _RELEASE_SECONDS = 5.0
 _CANCEL_AGAIN_SECONDS = 2.0
+# How many times its concurrency a worker holds of jobs that wait to run alone.
+_CROWD = 4
 # A retry that is due sooner wakes the worker; a later one is found by polling.
 _LONGEST_TIMER_SECONDS = 60.0
 
@@ -65,10 +71,12 @@ class Attempts:
         concurrency: int,
         wake: Callable[[], None],
         ended: Callable[[Job], None],
+        recipe: Recipe | None = None,
     ) -> None:
         self.completed = self.failed = 0
         self._database = database
         self._registry = registry
+        self._engine = engine
         self._concurrency = concurrency
         self._wake = wake
         self._ended = ended
@@ -76,14 +84,22 @@ class Attempts:
         self._finisher = Finisher(engine, self._completions_written)
         self._threads = Threads(wake)
         self._connections = SyncConnections(database, concurrency)
+        self._apart = Apart(database, recipe)
+        self._solitude = Solitude(lambda: self._in_handlers)
         # By id and lease: a job whose lease was lost may come again while its older attempt still runs.
         self._running: dict[tuple[int, int], _Running] = {}
 
     @property
     def free_slots(self) -> int:
         """How many more may run. A thread that outlived its attempt keeps its slot."""
+        if self._solitude.wanted:
+            return 0
         free = self._concurrency - self._in_handlers - self._threads.overrunning
-        return min(free, 2 * self._concurrency - len(self._running))
+        free = min(free, 2 * self._concurrency - len(self._running))
+        if self._apart.waiting:
+            # A crowd that waits to run alone must not keep all others waiting; nor may one worker hoard it.
+            free += min(self._apart.waiting, _CROWD * self._concurrency)
+        return min(free, self._concurrency)
 
     @property
     def held(self) -> Collection[tuple[int, int]]:
@@ -132,6 +148,7 @@ class Attempts:
     async def close(self) -> None:
         """Let go of what the attempts shared."""
         await self._finisher.close()
+        await self._apart.close()
         await asyncio.to_thread(self._connections.close)
 
     async def _give_back(self) -> None:
@@ -165,7 +182,8 @@ class Attempts:
                 raise LeaseLost(job.id, job.lease)
             self._ended(job)
         except LeaseLost:
-            _log.warning("job.lease_lost", job_id=job.id, kind=job.kind, lease=job.lease)
+            if not await self._child_completed(attempt, outcome):
+                _log.warning("job.lease_lost", job_id=job.id, kind=job.kind, lease=job.lease)
         finally:
             del self._running[job.id, job.lease]
             self._wake()
@@ -174,7 +192,10 @@ class Attempts:
         """What became of the attempt; text is the reason why it does not count, None a lost lease."""
         job = attempt.job
         try:
-            return await execute(self._registry[job.kind], attempt, self._threads)
+            spec = self._registry[job.kind]
+            if job.alone or spec.isolated or self._solitude.wanted:
+                return await self._execute_apart(spec, attempt)
+            return await execute(spec, attempt, self._threads)
         except LeaseLost:
             return None
         except UnknownKind:
@@ -186,7 +207,39 @@ class Attempts:
         finally:
             self._running[job.id, job.lease].in_handler = False
             self._in_handlers -= 1
+            if self._solitude.wanted:
+                self._solitude.handler_ended()
             self._wake()
+
+    async def _execute_apart(self, spec: HandlerSpec, attempt: Attempt) -> Outcome:
+        if self._solitude.wanted:
+            await self._solitude.over()
+        if not (attempt.job.alone or spec.isolated):
+            return await execute(spec, attempt, self._threads)
+        try:
+            return await self._apart.execute(spec, attempt)
+        except Unready as reason:
+            _log.info("job.secluded", job_id=attempt.job.id, kind=spec.kind, reason=str(reason))
+        # Then here, with nothing beside it: should the process end, it was this one.
+        async with self._solitude.alone():
+            if not await self._engine.begin_alone(attempt.job):
+                raise LeaseLost(attempt.job.id, attempt.job.lease)
+            return await execute(spec, attempt, self._threads)
+
+    async def _child_completed(self, attempt: Attempt, outcome: Outcome | str | None) -> bool:
+        """Whether a lease is lost only because a child committed, and could not say so any more."""
+        job = attempt.job
+        if outcome is None or not (job.alone or self._registry[job.kind].isolated):
+            return False
+        try:
+            if not await self._engine.is_completed(job):
+                return False
+        except DATABASE_ERRORS:
+            return False
+        attempt.committed = True
+        await self._settle(attempt, outcome)
+        self._ended(job)
+        return True
 
     def _completions_written(self, batch: Sequence[tuple[Job, Written]]) -> None:
         for job, written in batch:

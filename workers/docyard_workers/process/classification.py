@@ -31,12 +31,30 @@ def classify(spec: HandlerSpec, job: Job, error: BaseException) -> Outcome:
             is_final, backoff = policy is None, policy or backoff
             break
     retry_in = None if is_final or job.attempt >= job.max_attempts else backoff.delay(job.attempt)
+    code, message = "exception", mask_password(_message(error)[:_READ])
+    if isinstance(error, DocyardError):
+        code = str(error.code)
+    elif isinstance(error, MemoryError) and spec.memory_limit is not None:
+        code = "memory_limit"
+        message = f"The handler needed more memory than the {spec.memory_limit:,} bytes that it may take."
     return Failure(
-        code=str(error.code) if isinstance(error, DocyardError) else "exception",
+        code=code,
         error_class=f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
-        message=mask_password(_message(error)[:_READ]),
+        message=message,
         traceback=mask_password("".join(traceback.format_exception(error))[-_READ:]),
         retry_in=retry_in,
+    )
+
+
+def crashed(spec: HandlerSpec, job: Job, how: str) -> Outcome:
+    """The outcome of an attempt whose own process died, and ``how``."""
+    return Failure(
+        code="crashed",
+        error_class="",
+        message=how,
+        traceback="",
+        retry_in=None if job.attempt >= job.max_attempts else spec.backoff.delay(job.attempt),
+        crashed=True,
     )
 
 

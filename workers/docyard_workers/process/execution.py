@@ -22,14 +22,17 @@ if TYPE_CHECKING:
     from docyard_workers.process.threads import Threads
 
 
-async def execute(spec: HandlerSpec, attempt: Attempt, threads: Threads) -> Outcome:
-    """Run a handler once and say what became of it.
+async def execute(spec: HandlerSpec, attempt: Attempt, threads: Threads, *, timed: bool = True) -> Outcome:
+    """Run a handler once and say what became of it; without ``timed`` somebody else looks at the clock.
 
     Raises only :class:`LeaseLost`, cancellation of the task that runs it, and what ends the whole process.
     """
     try:
         payload = _read_payload(spec, attempt.job)
-        returned = await _call(spec, attempt, payload, threads)
+        if timed:
+            returned = await _call(spec, attempt, payload, threads)
+        else:
+            returned = await _run(spec, attempt, payload, threads)
     except (LeaseLost, GeneratorExit):
         raise
     except KeyboardInterrupt as error:
@@ -64,6 +67,14 @@ def _read_payload(spec: HandlerSpec, job: Job) -> Any:
         ) from None
 
 
+def too_long(spec: HandlerSpec, seconds: float) -> JobTimeout:
+    """The error of a handler that ran longer than it may."""
+    return JobTimeout(
+        f"The handler of {spec.kind!r} ran longer than its {seconds:g} s.",
+        hint="Raise the timeout, or do less in one job.",
+    )
+
+
 async def _call(spec: HandlerSpec, attempt: Attempt, payload: Any, threads: Threads) -> Any:
     seconds = attempt.job.timeout_seconds
     if seconds is None and spec.timeout is not None:
@@ -76,10 +87,7 @@ async def _call(spec: HandlerSpec, attempt: Attempt, payload: Any, threads: Thre
     except TimeoutError as error:
         if not limit.expired():
             raise
-        raise JobTimeout(
-            f"The handler of {spec.kind!r} ran longer than its {seconds:g} s.",
-            hint="Raise the timeout, or do less in one job.",
-        ) from error
+        raise too_long(spec, seconds) from error
 
 
 async def _run(spec: HandlerSpec, attempt: Attempt, payload: Any, threads: Threads) -> Any:

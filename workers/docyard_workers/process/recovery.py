@@ -72,6 +72,8 @@ class Recovery:
         )
         for job in rescued:
             fields = {"job_id": job.job_id, "kind": job.kind, "attempts": job.attempts, "error": "crashed"}
+            if job.innocent:
+                fields["alone"] = True
             if job.dead:
                 _log.error("job.died", **fields)
             else:

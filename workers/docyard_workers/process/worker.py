@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
 import structlog
@@ -16,16 +17,21 @@ from docyard_queue.outage import DATABASE_ERRORS, brief
 from docyard_workers.process.attempts import Attempts
 from docyard_workers.process.batch_ends import BatchEnds
 from docyard_workers.process.claiming import Claiming
+from docyard_workers.process.counting import keep_counting
 from docyard_workers.process.ending import end_tasks
 from docyard_workers.process.freeing import Freeing
+from docyard_workers.process.isolation.reference import require_importable
 from docyard_workers.process.options import WorkerOptions
 from docyard_workers.process.recovery import Recovery
 from docyard_workers.process.scheduling import Scheduling
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
     from docyard_queue.jobs import Job
     from docyard_queue.registry import Registry
     from docyard_schema.database import Database
+    from docyard_workers.process.isolation.reference import Recipe
 
 _log = structlog.get_logger("docyard.worker")
 
@@ -33,6 +39,9 @@ _log = structlog.get_logger("docyard.worker")
 _DRAIN_SECONDS = 0.5
 
 _GATHER_SECONDS = 0.001
+
+# What a stop leaves to a claim that is on its way. Without a database it would wait for a connection.
+_LAST_CLAIM_SECONDS = 2.0
 
 _UNSETTLED: tuple[type[Exception], ...] = (TimeoutError, *DATABASE_ERRORS)
 
@@ -45,6 +54,9 @@ class Worker:
             await worker.drain()    # until nothing is left to do
 
     Entered it is registered and beats; left it has given back or finished every job. A second stop is safe.
+
+    ``recipe`` says how a child process makes the registry, for handlers that it cannot import by their names.
+    Raises :class:`ConfigError` for an isolated handler that no child could find.
     """
 
     def __init__(
@@ -54,7 +66,9 @@ class Worker:
         options: WorkerOptions | None = None,
         *,
         engine: Engine | None = None,
+        recipe: Recipe | None = None,
     ) -> None:
+        require_importable(registry, recipe)
         self.database = database
         self.registry = registry
         self.options = options or WorkerOptions()
@@ -63,6 +77,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._cancels = asyncio.Event()
         self._stopping = False
+        self._hurry: Callable[[], None] = _nothing
         self._background: list[asyncio.Task[None]] = []
         self._batch_ends = BatchEnds(self._engine)
         self._freeing = Freeing(self._engine)
@@ -73,6 +88,7 @@ class Worker:
             concurrency=self.options.concurrency,
             wake=self._wake.set,
             ended=self._job_ended,
+            recipe=recipe,
         )
         self._claiming = Claiming(
             self._engine, kinds=self._kinds, queues=self.options.queues, begin=self._attempts.begin
@@ -121,6 +137,7 @@ class Worker:
             scheduling.run(),
             self._batch_ends.run(),
             self._freeing.run(),
+            keep_counting(self._engine),
         )
         self._background = [asyncio.create_task(work) for work in background]
         _log.info(
@@ -146,15 +163,36 @@ class Worker:
 
     def stop(self) -> None:
         """Claim no more; ``run`` and ``drain`` return, and leaving the context waits for running jobs."""
-        self._stopping = True
+        if not self._stopping:
+            self._stopping = True
+            self._hurry()
         self._wake.set()
 
     async def run(self) -> None:
         """Work until :meth:`stop` is called."""
-        while not self._stopping:
-            self._wake.clear()
-            if not await self._claim():
-                await self._rest(self.options.poll_seconds * random.uniform(0.8, 1))  # noqa: S311
+        async with self._until_stopped():
+            while not self._stopping:
+                self._wake.clear()
+                if not await self._claim():
+                    await self._rest(self.options.poll_seconds * random.uniform(0.8, 1))  # noqa: S311
+
+    @asynccontextmanager
+    async def _until_stopped(self) -> AsyncIterator[None]:
+        """Inside, what still waits for the database a while after a stop is given up.
+
+        A claim that was cut off may have taken jobs: they are given back as this worker's strays.
+        """
+        loop = asyncio.get_running_loop()
+        limit = asyncio.timeout(None)
+        try:
+            async with limit:
+                self._hurry = lambda: limit.reschedule(loop.time() + _LAST_CLAIM_SECONDS)
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        finally:
+            self._hurry = _nothing
 
     async def drain(self) -> None:
         """Work until no job of the registry can run, runs, or waits for another attempt; or until stop.
@@ -163,13 +201,14 @@ class Worker:
         take long. Jobs that other workers run are waited for; jobs that are scheduled for later and never
         began, not.
         """
-        while not self._stopping:
-            self._wake.clear()
-            if await self._claim():
-                continue
-            if not self._attempts.held and await self._is_drained():
-                return
-            await self._rest(min(_DRAIN_SECONDS, self.options.poll_seconds))
+        async with self._until_stopped():
+            while not self._stopping:
+                self._wake.clear()
+                if await self._claim():
+                    continue
+                if not self._attempts.held and await self._is_drained():
+                    return
+                await self._rest(min(_DRAIN_SECONDS, self.options.poll_seconds))
 
     async def _is_drained(self) -> bool:
         # A callback may be left to run.
@@ -239,3 +278,7 @@ class Worker:
                 await self._wake.wait()
         except TimeoutError:
             pass
+
+
+def _nothing() -> None:
+    pass
