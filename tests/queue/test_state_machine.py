@@ -234,6 +234,10 @@ class QueueMachine(RuleBasedStateMachine):
             assert (job.lease, job.attempt, job.max_attempts) == (
                 known.lease, known.attempts, known.max_attempts
             )  # fmt: skip
+            assert job.alone == known.alone
+            if job.alone and job.id % 2:
+                assert self.run(self.engine.begin_alone(job))
+                known.began_alone = job.lease
         self.claims += taken
         self.claimed = {job.id for job in taken}
         return taken

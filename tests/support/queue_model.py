@@ -33,8 +33,17 @@ class ModelJob:
     worker: int | None = None
     abort: bool = False
     ended: datetime | None = None
-    # Lease → how that attempt ended, of all that did not succeed.
+    started: datetime | None = None
+    # After it ran beside others in a lost worker; and the lease under which it then began by itself.
+    alone: bool = False
+    began_alone: int | None = None
+    # Lease → how that attempt ended, of all that did not succeed; and whose it was, and when.
     story: dict[int, str] = field(default_factory=dict)
+    told: list[tuple[int | None, str, datetime]] = field(default_factory=list)
+
+    def tell(self, outcome: str, now: datetime) -> None:
+        self.story[self.lease] = outcome
+        self.told.append((self.worker, outcome, now))
 
 
 @dataclass(slots=True)
@@ -108,7 +117,7 @@ class QueueModel:
             job = runnable[job_id]
             passed_over = [other.id for other in left if _goes_before(other, job)]
             assert not passed_over, f"{job_id} was claimed before {passed_over}"
-            job.status, job.worker, job.ended = "doing", worker, None
+            job.status, job.worker, job.ended, job.started = "doing", worker, None, self.now
             job.attempts += 1
             job.lease += 1
             job.max_attempts = job.max_attempts or kinds[job.kind]
@@ -144,7 +153,7 @@ class QueueModel:
         self._end(job, "succeeded")
 
     def fail(self, job: ModelJob, retry_in: timedelta | None) -> None:
-        job.story[job.lease] = "failed"
+        job.tell("failed", self.now)
         assert job.max_attempts is not None
         if job.abort:
             self._end(job, "aborted")
@@ -154,7 +163,7 @@ class QueueModel:
             self._wait(job, self.now + retry_in)
 
     def put_back(self, job: ModelJob, outcome: str, delay: timedelta = timedelta(0)) -> None:
-        job.story[job.lease] = "cancelled" if job.abort else outcome
+        job.tell("cancelled" if job.abort else outcome, self.now)
         if job.abort:
             self._end(job, "aborted")
         else:
@@ -162,7 +171,7 @@ class QueueModel:
             self._wait(job, self.now + delay if delay else job.run_at)
 
     def cancel_running(self, job: ModelJob) -> None:
-        job.story[job.lease] = "cancelled"
+        job.tell("cancelled", self.now)
         self._end(job, "aborted")
 
     def _end(self, job: ModelJob, status: str) -> None:
@@ -185,11 +194,16 @@ class QueueModel:
         """Job → whether it is dead now."""
         alive = self.alive(asker, silent=silent)
         lost = [job for job in self.by_id() if job.status == "doing" and job.worker not in alive]
+        blamed = {job.id for job in lost if self._is_to_blame(job)}
         for job in lost:
-            job.story[job.lease] = "crashed"
+            job.tell("crashed" if job.id in blamed else "released", self.now)
             assert job.max_attempts is not None
             if job.abort:
                 self._end(job, "aborted")
+            elif job.id not in blamed:
+                job.attempts -= 1
+                job.alone = True
+                self._wait(job, job.run_at)
             elif job.attempts >= job.max_attempts:
                 self._end(job, "failed")
             else:
@@ -197,6 +211,18 @@ class QueueModel:
                 self._wait(job, self.now + pause if job.attempts > 1 else job.run_at)
         self.workers = {worker: beat for worker, beat in self.workers.items() if worker in alive}
         return {job.id: job.status == "failed" for job in lost}
+
+    def _is_to_blame(self, job: ModelJob) -> bool:
+        """Whether nobody else can have ended its worker: it ran by itself, or was the only one."""
+        if job.alone:
+            return job.began_alone == job.lease
+        others = [other for other in self.jobs.values() if other.id != job.id]
+        beside = any(other.status == "doing" and other.worker == job.worker for other in others)
+        return not beside and not any(
+            worker == job.worker and outcome in ("crashed", "released") and job.started and at > job.started
+            for other in others
+            for worker, outcome, at in other.told
+        )
 
     # What a person does
 
@@ -221,6 +247,7 @@ class QueueModel:
             if job.status != "todo" and self._waiting_under(job.key):
                 job.key = None
             job.status, job.attempts, job.abort, job.worker, job.ended = "todo", 0, False, None, None
+            job.alone, job.began_alone = False, None
             job.run_at = self.now
         return [job.id for job in chosen]
 
@@ -240,7 +267,10 @@ class QueueModel:
 
 
 def _goes_before(one: ModelJob, other: ModelJob) -> bool:
-    """Whether one is claimed first. What was put off and what was not, and two queues, are two lines each."""
+    """Whether one is claimed first. Of one priority, what was put off and what was not are two lines, and two
+    queues as well."""
+    if one.priority != other.priority:
+        return one.priority > other.priority
     if one.queue != other.queue or (one.run_at is None) != (other.run_at is None):
         return False
     if one.run_at is None or other.run_at is None:
