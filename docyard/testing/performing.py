@@ -75,7 +75,7 @@ async def _claim(place: Database, registry: Registry, job: NewJob, worker: Inlin
         if not taken:
             raise InvalidInput(f"The {job.kind!r} job cannot run now.", hint="Is its batch paused?")
         await connection.execute(place.sql(_statements.set_place), values)
-    return replace(taken[0], queue=job.queue, partition_key=job.partition_key)
+    return taken[0]._replace(queue=job.queue, partition_key=job.partition_key)
 
 
 def _require_now(job: NewJob, attempt: int, crash: Crash | None, connection: object) -> None:

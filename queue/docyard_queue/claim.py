@@ -9,6 +9,7 @@ import psycopg
 
 from docyard_queue.jobs import Job
 from docyard_queue.outage import DATABASE_ERRORS
+from docyard_schema.long_statement import execute_long
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ OVERTAKEN = (psycopg.errors.UniqueViolation, psycopg.errors.DeadlockDetected)
 
 _PRIORITY = 4
 
+_read = json.JSONDecoder().decode
+
 AGE_SECONDS = 60.0
 
 statements = load_statements("docyard_queue", "claim.sql")
@@ -34,10 +37,13 @@ async def claim(
     slots: int,
     kinds: Mapping[str, int],
     queues: Sequence[str] | None,
+    after: Job | None = None,
 ) -> list[Job]:
     """Take up to ``slots`` runnable jobs of ``kinds`` (name → default limit of attempts).
 
     ``queues`` of None serves all. The jobs come back most urgent first; none when nothing is runnable.
+    ``after`` goes on behind a job that was claimed a moment ago, in its queue and at its priority alone: that
+    is quicker, and sees no job that is more urgent.
     """
     values: dict[str, Any] = {
         "worker": worker_id,
@@ -47,6 +53,9 @@ async def claim(
         "queues": None if queues is None else list(queues),
     }
     try:
+        if after is not None:
+            values |= {"queue": after.queue, "priority": after.priority, "after": after.id}
+            return await _claim(database, values, statements.claim_on)
         return await _claim(database, values)
     except OVERTAKEN:
         # A more urgent job with a lock key of this batch arrived and began in between. Alone, each job
@@ -89,7 +98,7 @@ async def claim_aged(
 
 async def _claim(database: Database, values: dict[str, Any], statement: str = statements.claim) -> list[Job]:
     async with database.connection() as connection:
-        cursor = await connection.execute(database.sql(statement), values)
+        cursor = await execute_long(connection, database.sql(statement), values)
         rows = await cursor.fetchall()
     return jobs_of(rows)
 
@@ -106,10 +115,9 @@ def _job(
     created_at: datetime, started_at: datetime, alone: bool,
     partition_key: str | None = None, weight: float | None = None,
 ) -> Job:  # fmt: skip
-    # By hand: psycopg's class_row makes a dictionary of every row, which shows at 40,000 jobs a second.
+    # By hand and by position: psycopg's class_row makes a dictionary of every row, and there are tens of
+    # thousands a second.
     return Job(
-        id=id, kind=kind, queue=queue, payload=json.loads(payload), priority=priority, attempt=attempt,
-        max_attempts=max_attempts, lease=lease, lock_key=lock_key, batch_id=batch_id,
-        timeout_seconds=timeout_seconds, created_at=created_at, started_at=started_at, alone=alone,
-        partition_key=partition_key, weight=weight or 1.0, limited=weight is not None,
+        id, kind, queue, _read(payload), priority, attempt, max_attempts, lease, lock_key, batch_id,
+        timeout_seconds, created_at, started_at, alone, partition_key, weight or 1.0, weight is not None,
     )  # fmt: skip

@@ -1,6 +1,6 @@
 -- fragment: can_run
 -- A kind that this worker does not know is left for one that does (a rolling deploy).
-waiting.task_name = ANY (%(kinds)s::text[])
+waiting.task_name = ANY ((SELECT %(kinds)s::text[])::text[])
 AND (waiting.batch_id IS NULL OR waiting.batch_id <> ALL (ARRAY (SELECT id FROM docyard.batches WHERE paused)))
 -- "lock IS NULL OR" stands first, so that jobs without a key never ask.
 AND (waiting.lock IS NULL OR NOT EXISTS (
@@ -47,131 +47,129 @@ FROM (
     WHERE starts_with(pause.name, 'queue ') AND pause.until > docyard.clock()
 ) AS shut
 
+-- fragment: is_ready
+-- As the index jobs_ready_idx says it, and has_a_time as jobs_due_idx.
+waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL AND waiting.parked IS NULL
+
+-- fragment: has_a_time
+waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
+
 -- name: claim
 -- Takes up to %(slots)s runnable jobs of queues without limits, most urgent first, counts their attempt and bumps
--- their lease. However many jobs wait that cannot run (paused, limited, of the future), none of them is read: what
--- waits is found queue by queue, and what waited for its time also priority by priority, each by a range of an index
--- that is known to begin with what can run.
+-- their lease. However many jobs wait that cannot run (paused, limited, of the future), none of them is read: the
+-- heads of what waits are found by an index probe each, per queue and priority (below its eighth priority a queue is
+-- one range), and each is then read on from its head. So what is dead at an index's beginning, because a transaction is
+-- held open, is walked once.
 --
--- The sources are read one after the other, the most urgent first, until there are enough jobs; each passes over what
+-- The ranges are read one after the other, the most urgent first, until there are enough jobs; each passes over what
 -- others have locked. So of two claims at once the later one finds other jobs instead of waiting for the same.
+--
+-- The parameters stand in subqueries, for then a plan made for their values knows no more than one made for any, and
+-- Postgres keeps the latter: planning this takes longer than running it.
 UPDATE docyard.procrastinate_jobs AS job
-SET {begun}, counted = NULL
+SET {begun}
 -- The ids come as an array: joined as a row set the planner reads and sorts the whole backlog.
 WHERE job.id = ANY (ARRAY (
     WITH RECURSIVE closed AS MATERIALIZED (
         {shut}
-    ), ready (queue) AS (
-        -- From name to name: as many index probes as there are queues.
-        (SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
-        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
-            AND waiting.parked IS NULL
-        ORDER BY waiting.queue_name LIMIT 1)
+    ), ready (queue, priority, id, place) AS (
+        (SELECT waiting.queue_name, waiting.priority, waiting.id, 1 FROM docyard.procrastinate_jobs AS waiting
+        WHERE {is_ready}
+        ORDER BY waiting.queue_name, waiting.priority DESC, waiting.id LIMIT 1)
         UNION ALL
-        SELECT next.queue_name FROM ready CROSS JOIN LATERAL (
-            SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
-            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
-            AND waiting.parked IS NULL
-                AND waiting.queue_name > ready.queue
-            ORDER BY waiting.queue_name LIMIT 1
-        ) AS next
-    ), due (queue, priority) AS (
-        (SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
-        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
-        ORDER BY waiting.queue_name, waiting.priority DESC LIMIT 1)
-        UNION ALL
-        SELECT next.queue_name, next.priority FROM due CROSS JOIN LATERAL (
-            (SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
-            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
-                AND waiting.queue_name = due.queue AND waiting.priority < due.priority
-            ORDER BY waiting.priority DESC LIMIT 1)
+        SELECT next.queue_name, next.priority, next.id, next.place FROM ready CROSS JOIN LATERAL (
+            SELECT lower.queue_name, lower.priority, lower.id, ready.place + 1 AS place FROM (
+                SELECT waiting.queue_name, waiting.priority, waiting.id FROM docyard.procrastinate_jobs AS waiting
+                WHERE {is_ready} AND waiting.queue_name = ready.queue AND waiting.priority < ready.priority
+                    AND ready.place < 8
+                ORDER BY waiting.priority DESC, waiting.id LIMIT 1
+            ) AS lower
             UNION ALL
-            (SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
-            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
-                AND waiting.queue_name > due.queue
-            ORDER BY waiting.queue_name, waiting.priority DESC LIMIT 1)
+            SELECT other.queue_name, other.priority, other.id, 1 FROM (
+                SELECT waiting.queue_name, waiting.priority, waiting.id FROM docyard.procrastinate_jobs AS waiting
+                WHERE {is_ready} AND waiting.queue_name > ready.queue
+                ORDER BY waiting.queue_name, waiting.priority DESC, waiting.id LIMIT 1
+            ) AS other
             LIMIT 1
         ) AS next
-    ), source AS MATERIALIZED (
-        SELECT ready.queue, NULL::integer AS level, head.priority, head.id
-        FROM ready CROSS JOIN LATERAL (
-            SELECT waiting.priority, waiting.id FROM docyard.procrastinate_jobs AS waiting
-            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
-            AND waiting.parked IS NULL
-                AND waiting.queue_name = ready.queue
-            ORDER BY waiting.priority DESC, waiting.id LIMIT 1
-        ) AS head
+    ), late (queue, priority, id, time) AS (
+        (SELECT waiting.queue_name, waiting.priority, waiting.id, waiting.scheduled_at
+        FROM docyard.procrastinate_jobs AS waiting
+        WHERE {has_a_time}
+        ORDER BY waiting.queue_name, waiting.priority DESC, waiting.scheduled_at, waiting.id LIMIT 1)
         UNION ALL
-        SELECT due.queue, due.priority, due.priority, head.id
-        FROM due CROSS JOIN LATERAL (
-            SELECT waiting.id FROM docyard.procrastinate_jobs AS waiting
-            WHERE waiting.status = 'todo' AND waiting.scheduled_at <= docyard.clock()
-                AND waiting.partition_key IS NULL
-                AND waiting.queue_name = due.queue AND waiting.priority = due.priority
-            ORDER BY waiting.scheduled_at, waiting.id LIMIT 1
-        ) AS head
-    ), open AS MATERIALIZED (
-        SELECT source.*
-        FROM source
-        WHERE source.queue <> ALL (coalesce((SELECT names FROM closed), '{}'))
-            AND (%(queues)s::text[] IS NULL OR source.queue = ANY (%(queues)s::text[]))
-    ), turn AS (
-        -- Alone, a source has its order by the index.
-        SELECT open.*, -2147483648 AS low, 2147483647 AS high FROM open
-        WHERE open.level IS NULL AND (SELECT count(*) FROM open) = 1
+        SELECT next.queue_name, next.priority, next.id, next.scheduled_at FROM late CROSS JOIN LATERAL (
+            SELECT lower.* FROM (
+                SELECT waiting.queue_name, waiting.priority, waiting.id, waiting.scheduled_at
+                FROM docyard.procrastinate_jobs AS waiting
+                WHERE {has_a_time} AND waiting.queue_name = late.queue AND waiting.priority < late.priority
+                ORDER BY waiting.priority DESC, waiting.scheduled_at, waiting.id LIMIT 1
+            ) AS lower
+            UNION ALL
+            SELECT other.* FROM (
+                SELECT waiting.queue_name, waiting.priority, waiting.id, waiting.scheduled_at
+                FROM docyard.procrastinate_jobs AS waiting
+                WHERE {has_a_time} AND waiting.queue_name > late.queue
+                ORDER BY waiting.queue_name, waiting.priority DESC, waiting.scheduled_at, waiting.id LIMIT 1
+            ) AS other
+            LIMIT 1
+        ) AS next
+    ), head AS (
+        SELECT ready.queue, ready.priority, ready.id, NULL::timestamptz AS time,
+            CASE ready.place WHEN 8 THEN -2147483648 ELSE ready.priority END AS low,
+            CASE ready.place WHEN 8 THEN 0 ELSE ready.id END AS first
+        FROM ready
         UNION ALL
-        -- Beside others it comes priority by priority; what is below its eighth stays together.
-        SELECT open.queue, open.level, step.priority, step.id,
-            CASE WHEN step.place = 8 THEN -2147483648 ELSE step.priority END, step.priority
-        FROM open CROSS JOIN LATERAL (
-            WITH RECURSIVE step (priority, id, place) AS (
-                SELECT open.priority, open.id, 1
-                UNION ALL
-                SELECT next.priority, next.id, step.place + 1 FROM step CROSS JOIN LATERAL (
-                    SELECT waiting.priority, waiting.id FROM docyard.procrastinate_jobs AS waiting
-                    WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL
-                        AND waiting.partition_key IS NULL AND waiting.parked IS NULL
-                        AND waiting.queue_name = open.queue AND waiting.priority < step.priority
-                    ORDER BY waiting.priority DESC, waiting.id LIMIT 1
-                ) AS next
-                WHERE step.place < 8
-            )
-            SELECT step.priority, step.id, step.place FROM step
-        ) AS step
-        WHERE open.level IS NULL AND (SELECT count(*) FROM open) > 1
-        UNION ALL
-        SELECT open.*, open.level, open.level FROM open WHERE open.level IS NOT NULL
+        SELECT late.queue, late.priority, late.id, late.time, NULL, NULL FROM late
+        WHERE late.time <= docyard.clock()
     )
     SELECT taken.id
-    FROM (SELECT * FROM turn ORDER BY turn.priority DESC, turn.id) AS turn
+    FROM (
+        SELECT head.* FROM head
+        WHERE head.queue <> ALL (coalesce((SELECT closed.names FROM closed), '{}'))
+            AND ((SELECT %(queues)s::text[]) IS NULL OR head.queue = ANY ((SELECT %(queues)s::text[])::text[]))
+        ORDER BY head.priority DESC, head.id
+    ) AS head
     CROSS JOIN LATERAL (
-        SELECT now.id FROM (
-            SELECT waiting.id
-            FROM docyard.procrastinate_jobs AS waiting
-            WHERE turn.level IS NULL
-                AND waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
-            AND waiting.parked IS NULL
-                AND waiting.queue_name = turn.queue AND waiting.priority BETWEEN turn.low AND turn.high
+        SELECT here.id FROM (
+            SELECT waiting.id FROM docyard.procrastinate_jobs AS waiting
+            WHERE head.time IS NULL AND {is_ready} AND waiting.queue_name = head.queue
+                -- Not "=" and ORDER BY id alone: that the primary key serves too, and it holds all that ever ran.
+                AND waiting.priority BETWEEN head.low AND head.priority AND waiting.id >= head.first
                 AND {can_run}
             ORDER BY waiting.priority DESC, waiting.id
-            LIMIT %(slots)s
+            LIMIT (SELECT %(slots)s::bigint)
             FOR UPDATE SKIP LOCKED
-        ) AS now
+        ) AS here
         UNION ALL
-        SELECT later.id FROM (
-            SELECT waiting.id
-            FROM docyard.procrastinate_jobs AS waiting
-            WHERE turn.level IS NOT NULL
-                AND waiting.status = 'todo' AND waiting.scheduled_at <= docyard.clock()
-                AND waiting.partition_key IS NULL
-                AND waiting.queue_name = turn.queue AND waiting.priority = turn.level
+        SELECT due.id FROM (
+            SELECT waiting.id FROM docyard.procrastinate_jobs AS waiting
+            WHERE {has_a_time} AND waiting.scheduled_at BETWEEN head.time AND docyard.clock()
+                AND waiting.queue_name = head.queue AND waiting.priority = head.priority
                 AND {can_run}
             ORDER BY waiting.scheduled_at, waiting.id
-            LIMIT %(slots)s
+            LIMIT (SELECT %(slots)s::bigint)
             FOR UPDATE SKIP LOCKED
-        ) AS later
+        ) AS due
     ) AS taken
-    LIMIT %(slots)s
+    LIMIT (SELECT %(slots)s::bigint)
+))
+RETURNING {claimed};
+
+-- name: claim_on
+-- The claim of a worker that found more than it could take a moment ago: on from where it was, without looking for heads.
+UPDATE docyard.procrastinate_jobs AS job
+SET {begun}
+WHERE job.id = ANY (ARRAY (
+    SELECT waiting.id FROM docyard.procrastinate_jobs AS waiting
+    WHERE {is_ready} AND waiting.queue_name = %(queue)s
+        AND %(queue)s <> ALL (coalesce((SELECT shut.names FROM ({shut}) AS shut), '{}'))
+        -- Not "=", as above.
+        AND waiting.priority BETWEEN %(priority)s AND %(priority)s AND waiting.id > %(after)s
+        AND {can_run}
+    ORDER BY waiting.priority DESC, waiting.id
+    LIMIT (SELECT %(slots)s::bigint)
+    FOR UPDATE SKIP LOCKED
 ))
 RETURNING {claimed};
 
@@ -228,13 +226,13 @@ WITH RECURSIVE rule AS MATERIALIZED (
     )
 ), due (priority) AS (
     (SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
-    WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
+    WHERE {has_a_time}
         AND waiting.queue_name = %(queue)s
     ORDER BY waiting.priority DESC LIMIT 1)
     UNION ALL
     SELECT next.priority FROM due CROSS JOIN LATERAL (
         SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
-        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
+        WHERE {has_a_time}
             AND waiting.queue_name = %(queue)s AND waiting.priority < due.priority
         ORDER BY waiting.priority DESC LIMIT 1
     ) AS next
@@ -256,8 +254,7 @@ WITH RECURSIVE rule AS MATERIALIZED (
         SELECT ready.* FROM (
             SELECT waiting.id, waiting.priority, coalesce(waiting.weight, 1) AS weight
             FROM docyard.procrastinate_jobs AS waiting
-            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
-            AND waiting.parked IS NULL
+            WHERE {is_ready}
                 AND waiting.queue_name = %(queue)s
                 AND {can_run}
             ORDER BY waiting.priority DESC, waiting.id
@@ -324,27 +321,24 @@ RETURNING {claimed}, job.partition_key, coalesce(job.weight, 1);
 -- Jobs that have waited for longer than %(age)s seconds, oldest first, whatever their priority: so that a low one does not
 -- wait for ever. From priority to priority of each queue, an index probe each; of each the oldest few.
 UPDATE docyard.procrastinate_jobs AS job
-SET {begun}, counted = NULL
+SET {begun}
 WHERE job.id = ANY (ARRAY (
     WITH RECURSIVE level (queue, priority) AS (
         (SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
-        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
-            AND waiting.parked IS NULL
+        WHERE {is_ready}
         ORDER BY waiting.queue_name, waiting.priority DESC LIMIT 1)
         UNION ALL
         SELECT next.queue_name, next.priority FROM level CROSS JOIN LATERAL (
             SELECT found.* FROM (
                 SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
-                WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
-            AND waiting.parked IS NULL
+                WHERE {is_ready}
                     AND waiting.queue_name = level.queue AND waiting.priority < level.priority
                 ORDER BY waiting.priority DESC LIMIT 1
             ) AS found
             UNION ALL
             SELECT found.* FROM (
                 SELECT waiting.queue_name, waiting.priority FROM docyard.procrastinate_jobs AS waiting
-                WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
-            AND waiting.parked IS NULL
+                WHERE {is_ready}
                     AND waiting.queue_name > level.queue
                 ORDER BY waiting.queue_name, waiting.priority DESC LIMIT 1
             ) AS found
@@ -354,8 +348,7 @@ WHERE job.id = ANY (ARRAY (
         SELECT level.queue, level.priority, head.id
         FROM level CROSS JOIN LATERAL (
             SELECT waiting.id, waiting.created_at FROM docyard.procrastinate_jobs AS waiting
-            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
-            AND waiting.parked IS NULL
+            WHERE {is_ready}
                 AND waiting.queue_name = level.queue AND waiting.priority = level.priority
             ORDER BY waiting.id LIMIT 1
         ) AS head
@@ -367,8 +360,7 @@ WHERE job.id = ANY (ARRAY (
     FROM (SELECT * FROM old ORDER BY old.id) AS old
     CROSS JOIN LATERAL (
         SELECT waiting.id FROM docyard.procrastinate_jobs AS waiting
-        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
-            AND waiting.parked IS NULL
+        WHERE {is_ready}
             AND waiting.queue_name = old.queue AND waiting.priority = old.priority
             AND waiting.created_at <= docyard.clock() - make_interval(secs => %(age)s)
             AND {can_run}

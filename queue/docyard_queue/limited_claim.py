@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from docyard_queue.claim import OVERTAKEN, jobs_of, statements
+from docyard_schema.long_statement import execute_long
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ async def _claim(database: Database, values: dict[str, Any]) -> LimitedClaim:
         rule = await _lock(database, connection, values)
         if rule is None:
             return LimitedClaim(jobs=[], busy=True)
-        cursor = await connection.execute(database.sql(statements.choose), values)
+        cursor = await execute_long(connection, database.sql(statements.choose), values)
         [[ids, last_key, again_in]] = await cursor.fetchall()
         if not ids:
             return LimitedClaim(jobs=[], again_in=again_in, last_key=last_key or "")

@@ -21,6 +21,8 @@ _BUSY_SECONDS = (0.002, 0.01)
 _DUE_SECONDS = 0.25
 # How often a worker that is always full gives a tenth of its slots to jobs that have waited too long.
 _AGED_SECONDS = 1.0
+# How long a busy worker goes on in one line before it looks for more urgent jobs again.
+_HEADS_SECONDS = 0.02
 # A claim that takes longer may have walked along the line of one lock key; how often to look for that.
 _SLOW_SECONDS = 0.005
 _SLOW_SECONDS_A_SLOT = 0.0001
@@ -47,6 +49,10 @@ class Claiming:
         self._queues = queues
         self._begin = begin
         self._limited: list[str] = []
+        # The last job of a claim that found more than it could take, and when the most urgent jobs of all
+        # were last looked for.
+        self._last: Job | None = None
+        self._heads_at = float("-inf")
         self._looked_at = self._parked_at = self._aged_at = self._due_asked_at = float("-inf")
         self._full = self._slow = False
         self._limited_first = False
@@ -69,12 +75,7 @@ class Claiming:
             left -= await self._claim_aged(worker_id, max(1, left // 10))
         jobs: list[Job] = []
         if left:
-            begun = time.monotonic()
-            jobs = await self._engine.claim(worker_id, slots=left, kinds=self._kinds, queues=self._queues)
-            self._slow = time.monotonic() - begun > _SLOW_SECONDS + _SLOW_SECONDS_A_SLOT * left
-            for job in jobs:
-                self._begin(job)
-            left -= len(jobs)
+            left, jobs = await self._claim(worker_id, left)
         self._full = not left
         if left:
             self._look_at = self._looked_at + (_LOOK_SECONDS if jobs else _SHORTEST_LOOK_SECONDS)
@@ -82,6 +83,30 @@ class Claiming:
                 return True
             left -= await self._claim_limited(worker_id, left)
         return not left
+
+    async def _claim(self, worker_id: int, slots: int) -> tuple[int, list[Job]]:
+        """Claim and begin from queues without limits; how many slots are left, and the jobs."""
+        begun = time.monotonic()
+        jobs: list[Job] = []
+        if self._last is not None and begun - self._heads_at < _HEADS_SECONDS:
+            jobs = await self._take(worker_id, slots, after=self._last)
+        if len(jobs) < slots:
+            self._heads_at = begun
+            jobs = await self._take(worker_id, slots - len(jobs)) + jobs
+        self._slow = time.monotonic() - begun > _SLOW_SECONDS + _SLOW_SECONDS_A_SLOT * slots
+        left = slots - len(jobs)
+        # Where the whole claim came from one line there is more to come of it.
+        one_line = not left and (jobs[0].queue, jobs[0].priority) == (jobs[-1].queue, jobs[-1].priority)
+        self._last = jobs[-1] if one_line else None
+        return left, jobs
+
+    async def _take(self, worker_id: int, slots: int, *, after: Job | None = None) -> list[Job]:
+        jobs = await self._engine.claim(
+            worker_id, slots=slots, kinds=self._kinds, queues=self._queues, after=after
+        )
+        for job in jobs:
+            self._begin(job)
+        return jobs
 
     async def pause(self, longest: float) -> float:
         """For how many seconds there is nothing to claim, at most ``longest``, if nobody enqueues."""

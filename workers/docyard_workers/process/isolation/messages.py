@@ -38,7 +38,7 @@ async def receive(reader: asyncio.StreamReader) -> dict[str, Any] | None:
 
 def write_job(job: Job) -> dict[str, Any]:
     """A job as JSON."""
-    return asdict(job) | {
+    return job._asdict() | {
         "batch_id": None if job.batch_id is None else str(job.batch_id),
         "created_at": job.created_at.isoformat(),
         "started_at": job.started_at.isoformat(),
