@@ -55,7 +55,10 @@ def beside(driver: Driver, url: str, count: int, others: str, *, number: int) ->
         connection.execute(_BESIDE[others], [number])
         connection.execute("INSERT INTO docyard.queues (name, paused) VALUES ('paused', true)")
     driver.ask("enqueue_bulk", url, count=count)
-    return drain_rate(driver, url, count)
+    settle(url)
+    with driver.workers(url, 1) as workers:
+        workers[0].go()
+        return until_done(driver, url, count + number, first_start(workers), leave=number)
 
 
 def with_held_transaction(driver: Driver, url: str, count: int, *, before: int) -> float:

@@ -11,7 +11,6 @@ import typer
 from docyard.cli.age import read_age
 from docyard.cli.command import command
 from docyard.cli.invocation import Invocation
-from docyard_schema.errors import InvalidInput
 
 if TYPE_CHECKING:
     from docyard_queue.limits import Limits, Rate
@@ -25,6 +24,7 @@ _NONE = "none"
 def read_rate(text: str) -> Rate:
     """The rate that ``100/1m`` says. Raises :class:`InvalidInput` when it says none."""
     from docyard_queue.limits import Rate
+    from docyard_schema.errors import InvalidInput
 
     found = _RATE.fullmatch(text.strip())
     try:
@@ -118,6 +118,8 @@ def _number(text: str | None, option: str) -> Any:
     if text == _NONE:
         return None
     if not text.isascii() or not text.isdigit():
+        from docyard_schema.errors import InvalidInput
+
         raise InvalidInput(f"{option} is a whole number or none, got {text!r}.")
     return int(text)
 
