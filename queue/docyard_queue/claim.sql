@@ -2,18 +2,18 @@
 -- A kind that this worker does not know is left for one that does (a rolling deploy).
 waiting.task_name = ANY ((SELECT %(kinds)s::text[])::text[])
 AND (waiting.batch_id IS NULL OR waiting.batch_id <> ALL (ARRAY (SELECT id FROM docyard.batches WHERE paused)))
--- "lock IS NULL OR" stands first, so that jobs without a key never ask.
-AND (waiting.lock IS NULL OR NOT EXISTS (
-    SELECT FROM docyard.procrastinate_jobs AS other
-    WHERE other.lock = waiting.lock AND (
-        other.status = 'doing'
-        OR other.status = 'todo'
-            AND (other.priority > waiting.priority
-                OR other.priority = waiting.priority AND other.id < waiting.id)
-            -- One that began keeps its place while it waits to go on (a snooze gives the attempt back,
-            -- never the lease); a future one that never ran has none.
-            AND (other.scheduled_at IS NULL OR other.scheduled_at <= docyard.clock() OR other.lease > 0)
-    )
+-- "lock IS NULL OR" stands first, so that jobs without a key never ask. Whoever is first in line, by an ordered
+-- subquery: of a plain NOT EXISTS the planner expects that any row will do, and reads the table when the key is common.
+-- One that began keeps its place while it waits to go on (a snooze gives the attempt back, never the lease); a future
+-- one that never ran has none.
+AND (waiting.lock IS NULL OR waiting.id = (
+    SELECT first.id FROM docyard.procrastinate_jobs AS first
+    WHERE first.lock = waiting.lock AND first.status = 'todo'
+        AND (first.scheduled_at IS NULL OR first.scheduled_at <= docyard.clock() OR first.lease > 0)
+    ORDER BY first.priority DESC, first.id
+    LIMIT 1
+) AND NOT EXISTS (
+    SELECT FROM docyard.procrastinate_jobs AS other WHERE other.lock = waiting.lock AND other.status = 'doing'
 ))
 
 -- fragment: begun

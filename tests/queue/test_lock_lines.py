@@ -87,7 +87,7 @@ async def test_a_worker_runs_a_long_line_to_its_end(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("docyard_workers.process.claiming._SLOW_SECONDS", 0)
-    monkeypatch.setattr("docyard_workers.process.claiming._SLOW_SECONDS_A_SLOT", 0)
+    monkeypatch.setattr("docyard_workers.process.claiming._SLOW_SECONDS_A_JOB", 0)
     registry, order = Registry(), []
 
     @registry.handler("work")

@@ -25,7 +25,7 @@ _AGED_SECONDS = 1.0
 _HEADS_SECONDS = 0.02
 # A claim that takes longer may have walked along the line of one lock key; how often to look for that.
 _SLOW_SECONDS = 0.005
-_SLOW_SECONDS_A_SLOT = 0.0001
+_SLOW_SECONDS_A_JOB = 0.0001
 _PARK_SECONDS = 0.5
 
 
@@ -93,7 +93,7 @@ class Claiming:
         if len(jobs) < slots:
             self._heads_at = begun
             jobs = await self._take(worker_id, slots - len(jobs)) + jobs
-        self._slow = time.monotonic() - begun > _SLOW_SECONDS + _SLOW_SECONDS_A_SLOT * slots
+        self._slow = time.monotonic() - begun > _SLOW_SECONDS + _SLOW_SECONDS_A_JOB * len(jobs)
         left = slots - len(jobs)
         # Where the whole claim came from one line there is more to come of it.
         one_line = not left and (jobs[0].queue, jobs[0].priority) == (jobs[-1].queue, jobs[-1].priority)

@@ -6,6 +6,7 @@ This worker looks by itself when a slot is free. But it may be stopping, be full
 from __future__ import annotations
 
 import asyncio
+import itertools
 from typing import TYPE_CHECKING
 
 import structlog
@@ -15,6 +16,9 @@ from docyard_queue.outage import DATABASE_ERRORS, brief
 if TYPE_CHECKING:
     from docyard_queue.engine import Engine
     from docyard_queue.jobs import Job
+
+_REST_SECONDS = 0.01
+_MOST_LOCKS = 20
 
 _log = structlog.get_logger("docyard.worker")
 
@@ -38,17 +42,20 @@ class Freeing:
             self._wake.set()
 
     async def run(self) -> None:
-        """Tell at once, until cancelled."""
+        """Tell at once, but at most so often and of so many, until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             await self.tell()
+            await asyncio.sleep(_REST_SECONDS)
 
     async def tell(self) -> None:
         """Tell now. Never raises for the database's sake: then polling finds the jobs."""
         if not self._locks and not self._queues:
             return
-        locks, self._locks = self._locks, set()
+        # Of a worker with thousands a second some are told of; where so much is done nobody is idle for long.
+        locks = set(itertools.islice(self._locks, _MOST_LOCKS))
+        self._locks.clear()
         queues, self._queues = self._queues, set()
         try:
             await self._engine.wake_next(locks, queues)

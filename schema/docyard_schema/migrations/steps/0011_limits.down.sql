@@ -180,8 +180,28 @@ $$;
 DROP FUNCTION docyard.enqueue(text, jsonb, text, integer, timestamptz, integer, interval, text, text,
     uuid, text, interval, text, double precision);
 
-DROP TRIGGER check_queue_depth ON docyard.procrastinate_jobs;
-DROP FUNCTION docyard.check_queue_depth();
+CREATE OR REPLACE FUNCTION docyard.notify_jobs_inserted() RETURNS trigger
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+DECLARE
+    arrived record;
+BEGIN
+    -- A full NOTIFY queue fails the commit of whoever notifies. Polling finds the jobs as well.
+    IF pg_notification_queue_usage() > 0.5 THEN
+        RETURN NULL;
+    END IF;
+    FOR arrived IN
+        SELECT queue_name, json_build_object('type', 'job_inserted', 'job_id', min(id))::text AS message
+        FROM inserted WHERE status = 'todo' GROUP BY queue_name
+    LOOP
+        -- A channel's name has 63 bytes at most; a longer queue is still told of on the channel of all.
+        IF octet_length(arrived.queue_name) <= 40 THEN
+            PERFORM pg_notify('procrastinate_queue_v1#' || arrived.queue_name, arrived.message);
+        END IF;
+        PERFORM pg_notify('procrastinate_any_queue_v1', arrived.message);
+    END LOOP;
+    RETURN NULL;
+END;
+$$;
 DROP TABLE docyard.cool_downs;
 DROP FUNCTION docyard.limit_name(text, text);
 DROP TABLE docyard.budgets;

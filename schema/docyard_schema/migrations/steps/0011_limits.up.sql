@@ -74,17 +74,18 @@ CREATE TABLE docyard.cool_downs (
     reason text
 );
 
-CREATE FUNCTION docyard.check_queue_depth() RETURNS trigger
+-- The notices of step 0003, and before them the depth: in one trigger, for each costs every enqueue 30 microseconds.
+CREATE OR REPLACE FUNCTION docyard.notify_jobs_inserted() RETURNS trigger
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
+    arrived record;
     full_queue record;
 BEGIN
-    -- What docyard itself enqueues, a schedule's moment or a batch's callback, is worth more than a depth.
-    IF current_setting('docyard.any_depth', true) = 'on' THEN
-        RETURN NULL;
-    END IF;
-    FOR full_queue IN
-        SELECT queue.name, queue.max_depth
+    IF EXISTS (SELECT FROM docyard.queues AS queue WHERE queue.max_depth IS NOT NULL)
+        -- What docyard itself enqueues, a schedule's moment or a batch's callback, is worth more than a depth.
+        AND current_setting('docyard.any_depth', true) IS DISTINCT FROM 'on'
+    THEN
+        SELECT queue.name, queue.max_depth INTO full_queue
         FROM docyard.queues AS queue
         WHERE queue.max_depth IS NOT NULL
             AND EXISTS (SELECT FROM inserted WHERE inserted.queue_name = queue.name AND inserted.status = 'todo')
@@ -108,21 +109,32 @@ BEGIN
                     LIMIT queue.max_depth::bigint + 1
                 ) AS waiting
             ) > queue.max_depth
+        LIMIT 1;
+        IF FOUND THEN
+            RAISE EXCEPTION 'Queue % is full: it has % waiting jobs, and no more may wait.',
+                full_queue.name, full_queue.max_depth
+                USING ERRCODE = 'configuration_limit_exceeded',
+                    HINT = 'Enqueue again later, start more workers, or raise it: docyard queues limit '
+                        || full_queue.name || ' --depth N';
+        END IF;
+    END IF;
+    -- A full NOTIFY queue fails the commit of whoever notifies. Polling finds the jobs as well.
+    IF pg_notification_queue_usage() > 0.5 THEN
+        RETURN NULL;
+    END IF;
+    FOR arrived IN
+        SELECT queue_name, json_build_object('type', 'job_inserted', 'job_id', min(id))::text AS message
+        FROM inserted WHERE status = 'todo' GROUP BY queue_name
     LOOP
-        RAISE EXCEPTION 'Queue % is full: it has % waiting jobs, and no more may wait.',
-            full_queue.name, full_queue.max_depth
-            USING ERRCODE = 'configuration_limit_exceeded',
-                HINT = 'Enqueue again later, start more workers, or raise it: docyard queues limit '
-                    || full_queue.name || ' --depth N';
+        -- A channel's name has 63 bytes at most; a longer queue is still told of on the channel of all.
+        IF octet_length(arrived.queue_name) <= 40 THEN
+            PERFORM pg_notify('procrastinate_queue_v1#' || arrived.queue_name, arrived.message);
+        END IF;
+        PERFORM pg_notify('procrastinate_any_queue_v1', arrived.message);
     END LOOP;
     RETURN NULL;
 END;
 $$;
-
--- Before the notices of the same statement, by the order of the names.
-CREATE TRIGGER check_queue_depth AFTER INSERT ON docyard.procrastinate_jobs
-    REFERENCING NEW TABLE AS inserted
-    FOR EACH STATEMENT EXECUTE FUNCTION docyard.check_queue_depth();
 
 -- Adds a job that was checked, or gives the id of the one that holds its unique key. With the caller's rights:
 -- docyard.enqueue and docyard_queue share it. unique_for NULL is scope's: "waiting" or "until_done".
