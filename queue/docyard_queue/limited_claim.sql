@@ -16,18 +16,18 @@ WITH RECURSIVE partitioned (queue) AS (
     SELECT partitioned.queue FROM partitioned
     UNION
     SELECT queue.name FROM docyard.queues AS queue
-    WHERE queue.limited AND (
-        EXISTS (
-            SELECT FROM docyard.procrastinate_jobs AS waiting
-            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
-                AND waiting.parked IS NULL
-                AND waiting.queue_name = queue.name
-        ) OR EXISTS (
-            SELECT FROM docyard.procrastinate_jobs AS waiting
-            WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
-                AND waiting.queue_name = queue.name
-        )
-    )
+    WHERE queue.limited AND coalesce((
+        -- Ordered, for of any row the planner expects that it stands at the beginning of the table.
+        SELECT waiting.id FROM docyard.procrastinate_jobs AS waiting
+        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL
+            AND waiting.parked IS NULL AND waiting.queue_name = queue.name
+        ORDER BY waiting.priority DESC, waiting.id LIMIT 1
+    ), (
+        SELECT waiting.id FROM docyard.procrastinate_jobs AS waiting
+        WHERE waiting.status = 'todo' AND waiting.scheduled_at IS NOT NULL AND waiting.partition_key IS NULL
+            AND waiting.queue_name = queue.name
+        ORDER BY waiting.priority DESC, waiting.scheduled_at, waiting.id LIMIT 1
+    )) IS NOT NULL
 )
 SELECT governed.queue
 FROM governed

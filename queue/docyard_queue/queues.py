@@ -76,7 +76,7 @@ async def resume(database: Database, name: str, *, connection: Connection | None
 
 async def wake(database: Database, connection: Connection, name: str) -> None:
     """Tell workers, when this transaction commits, that jobs of the queue wait, if any do."""
-    await connection.execute(database.sql(_statements.wake), {"name": name})
+    await connection.execute(database.sql(_statements.wake_next), {"locks": [], "queues": [name]})
 
 
 async def wake_next(database: Database, locks: Collection[str], queues: Collection[str]) -> None:

@@ -20,41 +20,9 @@ UPDATE docyard.queues SET paused = false, paused_reason = NULL, updated_at = doc
 WHERE name = %(name)s AND paused
 RETURNING name;
 
--- name: wake
--- What a producer's insert would have said. Nothing waits: nothing is said. A full NOTIFY queue would fail the
--- commit, and polling finds the jobs as well.
-SELECT pg_notify(channel.name, json_build_object('type', 'job_inserted', 'job_id', first.id)::text)
-FROM (
-    -- One of each index of what waits, whichever comes first.
-    SELECT found.id FROM (
-        SELECT job.id FROM docyard.procrastinate_jobs AS job
-        WHERE job.status = 'todo' AND job.scheduled_at IS NULL AND job.partition_key IS NULL
-                AND job.parked IS NULL
-            AND job.queue_name = %(name)s
-        LIMIT 1
-    ) AS found
-    UNION ALL
-    SELECT found.id FROM (
-        SELECT job.id FROM docyard.procrastinate_jobs AS job
-        WHERE job.status = 'todo' AND job.scheduled_at IS NOT NULL AND job.partition_key IS NULL
-            AND job.queue_name = %(name)s
-        LIMIT 1
-    ) AS found
-    UNION ALL
-    SELECT found.id FROM (
-        SELECT job.id FROM docyard.procrastinate_jobs AS job
-        WHERE job.status = 'todo' AND job.partition_key IS NOT NULL AND job.queue_name = %(name)s
-        LIMIT 1
-    ) AS found
-    LIMIT 1
-) AS first
-CROSS JOIN unnest(
-    ARRAY['procrastinate_any_queue_v1', 'procrastinate_queue_v1#' || %(name)s::text]
-) AS channel (name)
-WHERE pg_notification_queue_usage() <= 0.5;
-
 -- name: wake_next
--- For each lock key and each queue with limits that came free, the job that may begin now; one notice per queue.
+-- What a producer's insert would have said, of the next job for each lock key and of one in each queue: one notice per
+-- queue, none where nothing waits. A full NOTIFY queue would fail the commit, and polling finds the jobs as well.
 WITH next AS (
     SELECT found.queue_name, found.id
     FROM unnest(%(locks)s::text[]) AS freed (lock) CROSS JOIN LATERAL (
@@ -72,20 +40,20 @@ WITH next AS (
             WHERE job.status = 'todo' AND job.scheduled_at IS NULL AND job.partition_key IS NULL
                 AND job.parked IS NULL
                 AND job.queue_name = freed.queue
-            LIMIT 1
+            ORDER BY job.priority DESC, job.id LIMIT 1
         ) AS ready
         UNION ALL
         SELECT keyed.* FROM (
             SELECT job.queue_name, job.id FROM docyard.procrastinate_jobs AS job
             WHERE job.status = 'todo' AND job.partition_key IS NOT NULL AND job.queue_name = freed.queue
-            LIMIT 1
+            ORDER BY job.partition_key LIMIT 1
         ) AS keyed
         UNION ALL
         SELECT due.* FROM (
             SELECT job.queue_name, job.id FROM docyard.procrastinate_jobs AS job
             WHERE job.status = 'todo' AND job.scheduled_at IS NOT NULL AND job.partition_key IS NULL
                 AND job.queue_name = freed.queue
-            LIMIT 1
+            ORDER BY job.priority DESC, job.scheduled_at, job.id LIMIT 1
         ) AS due
         LIMIT 1
     ) AS found
