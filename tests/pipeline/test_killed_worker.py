@@ -98,10 +98,13 @@ async def test_workers_killed_in_the_middle_of_an_ingest_lose_nothing_and_double
         await yard.work()
         await _finish(yard)
         await _everything_is_there_exactly_once(yard, batch.files)
-        crashed = await value(
-            yard.database, "SELECT count(*) FROM docyard.attempts WHERE outcome = 'crashed'"
+        # Of several jobs in a worker that was killed nobody is blamed; a single one is.
+        interrupted = await value(
+            yard.database,
+            "SELECT count(*) FROM docyard.attempts "
+            "WHERE outcome = 'crashed' OR error_message LIKE 'ran beside %%'",
         )
-        assert crashed > 0
+        assert interrupted > 0
         assert (await batch.progress()).state == "finished"
         # And it is a document like any other: the same folder again changes nothing.
         again = await yard.ingest([folder])
