@@ -52,6 +52,21 @@ class Settings(DatabaseSettings):
     embedding_price_per_million_tokens: Decimal | None = Field(
         None, ge=0, description="Price in US dollars. None: the known models' own."
     )
+    embedding_max_texts_per_request: int | None = Field(
+        None, ge=1, description="Most texts of one request. None: 2,048."
+    )
+    embedding_max_tokens_per_request: int | None = Field(
+        None, ge=1, description="Most tokens of one request. None: 300,000."
+    )
+    embedding_max_tokens_per_text: int | None = Field(
+        None, ge=1, description="Most tokens of one text. None: 8,192."
+    )
+    embedding_parallel_requests: int | None = Field(
+        None, ge=1, description="Requests that one worker process sends at once. None: 4."
+    )
+    embedding_longest_wait_seconds: float = Field(
+        5, ge=0, description="How long a text waits at most for others to fill its request."
+    )
     chunk_size: int = Field(1200, ge=16, description="Most characters of a chunk.")
     chunk_overlap: int = Field(0, ge=0, description="Most characters that neighbouring chunks share.")
     ingest_max_bytes: int = Field(100 * 1024 * 1024, gt=0, description="Largest source in bytes.")
@@ -101,7 +116,12 @@ class Settings(DatabaseSettings):
                 api_key=self.embedding_api_key.get_secret_value() if self.embedding_api_key else None,
                 timeout=timedelta(seconds=self.embedding_timeout_seconds),
                 price_per_million_tokens=self.embedding_price_per_million_tokens,
+                max_texts_per_request=self.embedding_max_texts_per_request,
+                max_tokens_per_request=self.embedding_max_tokens_per_request,
+                max_tokens_per_text=self.embedding_max_tokens_per_text,
+                parallel_requests=self.embedding_parallel_requests,
             ),
+            longest_wait=timedelta(seconds=self.embedding_longest_wait_seconds),
             chunking=ChunkOptions(size=self.chunk_size, overlap=self.chunk_overlap),
             max_bytes=self.ingest_max_bytes,
             parser_processes=self.parser_processes,

@@ -3,14 +3,15 @@
 from docyard_schema.embeddings.models import EmbeddingModel, ModelIdentity, ModelRepository
 from docyard_schema.embeddings.vector_index import build_index, index_is_due
 from docyard_schema.embeddings.vector_text import vector_literal
-from docyard_schema.embeddings.vectors import NewVector, PendingChunk, VectorRepository
+from docyard_schema.embeddings.vectors import ChunkRange, MissingVector, NewVector, VectorRepository
 
 __all__ = [
+    "ChunkRange",
     "EmbeddingModel",
+    "MissingVector",
     "ModelIdentity",
     "ModelRepository",
     "NewVector",
-    "PendingChunk",
     "VectorRepository",
     "build_index",
     "index_is_due",
