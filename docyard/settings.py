@@ -52,6 +52,12 @@ class Settings(DatabaseSettings):
     embedding_price_per_million_tokens: Decimal | None = Field(
         None, ge=0, description="Price in US dollars. None: the known models' own."
     )
+    embedding_daily_ceiling: Decimal | None = Field(
+        None,
+        ge=0,
+        description="Most US dollars that all vectors of a day (UTC) may cost; then jobs wait for midnight. "
+        "None: no ceiling.",
+    )
     chunk_size: int = Field(1200, ge=16, description="Most characters of a chunk.")
     chunk_overlap: int = Field(0, ge=0, description="Most characters that neighbouring chunks share.")
     ingest_max_bytes: int = Field(100 * 1024 * 1024, gt=0, description="Largest source in bytes.")
@@ -103,6 +109,7 @@ class Settings(DatabaseSettings):
                 price_per_million_tokens=self.embedding_price_per_million_tokens,
             ),
             chunking=ChunkOptions(size=self.chunk_size, overlap=self.chunk_overlap),
+            daily_ceiling=self.embedding_daily_ceiling,
             max_bytes=self.ingest_max_bytes,
             parser_processes=self.parser_processes,
             parser_deadline=timedelta(seconds=self.parser_timeout_seconds),
