@@ -67,6 +67,12 @@ class Settings(DatabaseSettings):
     embedding_longest_wait_seconds: float = Field(
         5, ge=0, description="How long a text waits at most for others to fill its request."
     )
+    embedding_daily_ceiling: Decimal | None = Field(
+        None,
+        ge=0,
+        description="Most US dollars that all vectors of a day (UTC) may cost; then jobs wait for midnight. "
+        "None: no ceiling.",
+    )
     chunk_size: int = Field(1200, ge=16, description="Most characters of a chunk.")
     chunk_overlap: int = Field(0, ge=0, description="Most characters that neighbouring chunks share.")
     ingest_max_bytes: int = Field(100 * 1024 * 1024, gt=0, description="Largest source in bytes.")
@@ -123,6 +129,7 @@ class Settings(DatabaseSettings):
             ),
             longest_wait=timedelta(seconds=self.embedding_longest_wait_seconds),
             chunking=ChunkOptions(size=self.chunk_size, overlap=self.chunk_overlap),
+            daily_ceiling=self.embedding_daily_ceiling,
             max_bytes=self.ingest_max_bytes,
             parser_processes=self.parser_processes,
             parser_deadline=timedelta(seconds=self.parser_timeout_seconds),

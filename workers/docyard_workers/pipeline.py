@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from docyard_queue import Backoff, Registry
+from docyard_workers.embed.allowance import require_price
 from docyard_workers.embed.handler import Embed
 from docyard_workers.embed.providers import EmbeddingConfig, EmbeddingProvider, choose_provider
 from docyard_workers.ingest.handler import Ingest
@@ -15,6 +16,7 @@ from docyard_workers.ingest.sources import MAX_BYTES
 
 if TYPE_CHECKING:
     from datetime import timedelta
+    from decimal import Decimal
 
     from docyard_schema import Database
 
@@ -23,10 +25,12 @@ if TYPE_CHECKING:
 class PipelineOptions:
     """Values of the pipeline: how to embed, how to cut, how many parser processes (None: one per core).
 
+    ``daily_ceiling`` is in US dollars, None: no ceiling.
     ``retry`` is how long a failed job of the pipeline waits; ``Backoff(base=timedelta(0))`` is not at all.
     """
 
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    daily_ceiling: Decimal | None = None
     chunking: ChunkOptions = field(default_factory=ChunkOptions)
     max_bytes: int = MAX_BYTES
     parser_processes: int | None = None
@@ -40,6 +44,7 @@ class Pipeline:
     def __init__(self, database: Database, options: PipelineOptions | None = None) -> None:
         options = options or PipelineOptions()
         self.provider: EmbeddingProvider = choose_provider(options.embedding)
+        require_price(self.provider, options.daily_ceiling)
         self._parsers = ChildPool(options.parser_processes, deadline=options.parser_deadline)
         self.embed = Embed(database, self.provider)
         self.ingest = Ingest(database, self._parsers, options.chunking, options.max_bytes)
