@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from docyard_workers.embed.packing import Entry, Group, Packer, shares
+from docyard_workers.embed.packing import Entry, Group, Packer, payers
 from docyard_workers.embed.providers import ProviderLimits
 
 LIMITS = ProviderLimits(max_texts_per_request=4, max_tokens_per_request=100)
@@ -68,8 +68,8 @@ def test_halves_remember_where_they_came_from() -> None:
     assert not first.is_whole
 
 
-def test_each_collection_pays_its_share_of_the_tokens() -> None:
-    assert shares([entry(10, "a"), entry(30, "b")]) == {"a": 0.25, "b": 0.75}
+def test_each_collection_pays_for_its_own_tokens() -> None:
+    assert payers([entry(10, "a"), entry(30, "b"), entry(5, "a")]) == {"a": 15, "b": 30}
 
 
 @given(st.lists(st.integers(1, 100), max_size=60))

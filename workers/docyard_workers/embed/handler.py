@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING
 from uuid import UUID  # noqa: TC003 - a field of the payload
@@ -27,8 +28,6 @@ from docyard_workers.embed.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from decimal import Decimal
-
     from docyard_queue import Backoff, Registry
     from docyard_schema import Connection, Database, EmbeddingModel
     from docyard_schema.embeddings import MissingVector
@@ -94,7 +93,6 @@ class Embed:
         self._lanes: dict[int, Lane] = {}
         # The kinds of jobs that brought texts for a model: more of them may come.
         self._kinds: dict[int, set[str]] = {}
-        self._prices: dict[int, Decimal | None] = {}
         self._opening = asyncio.Lock()
         self._checked_index = 0.0
 
@@ -174,7 +172,7 @@ class Embed:
             await self._look(lane, model, [*of_document], of_document)
         for work in works:
             if not work.left and not work.writing:
-                work.end(Done(work.result(self._prices[model.id])))
+                work.end(Done(work.result(lambda _: Decimal(0))))
         return works
 
     async def _look(
@@ -219,11 +217,14 @@ class Embed:
             return lane
 
     def _open(self, model: EmbeddingModel, provider: EmbeddingProvider) -> Lane:
-        price = self._prices[model.id] = provider.limits.price_per_million_tokens
-        storing = Storing(
-            self._database, model, self._vectors, price=price, beside=partial(self._want_index, model)
-        )
         allowance = Allowance(self._database, provider, daily_ceiling=self._daily_ceiling)
+        storing = Storing(
+            self._database,
+            model,
+            self._vectors,
+            cost_of=allowance.cost_of,
+            beside=partial(self._want_index, model),
+        )
         requests = Requests(
             self._database, provider, allowance, self._vectors, storing, backoff=self._backoff
         )

@@ -134,10 +134,9 @@ def works_of(entries: Iterable[Entry]) -> list[Work]:
     return [*dict.fromkeys(work for entry in entries for work, _ in entry.wants if not work.is_over)]
 
 
-def shares(entries: Sequence[Entry]) -> dict[str, float]:
-    """What fraction of these texts' tokens each collection pays; together 1."""
-    total = sum(entry.tokens for entry in entries) or 1
+def payers(entries: Iterable[Entry]) -> dict[str, float]:
+    """How many of these texts' tokens each collection brought."""
     counted: dict[str, float] = {}
     for entry in entries:
-        counted[entry.collection] = counted.get(entry.collection, 0.0) + entry.tokens / total
+        counted[entry.collection] = counted.get(entry.collection, 0.0) + entry.tokens
     return counted

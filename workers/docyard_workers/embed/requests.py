@@ -20,9 +20,9 @@ from docyard_queue import RateLimited
 from docyard_queue.outage import brief
 from docyard_schema.embeddings import NewVector
 from docyard_workers.embed import errors
-from docyard_workers.embed.allowance import stop_queue
 from docyard_workers.embed.breaker import Breaker
-from docyard_workers.embed.packing import Group, shares, works_of
+from docyard_workers.embed.packing import Group, payers, works_of
+from docyard_workers.embed.stopping import stop_queue
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,14 +127,14 @@ class Requests:
             await self._stop(group, error)
         except errors.EmbeddingError as error:
             # It may have been counted, and cannot be asked: what was reserved counts as used.
-            await self._allowance.settle(reserved, tokens=tokens, shares=shares(group.entries))
+            await self._allowance.settle(reserved, tokens=tokens, shares=payers(group.entries))
             await self._unanswered(group, error)
         else:
             self._cool_downs = 0
             self._breaker.succeeded()
             self.lane.went_well()
             self.lane.packer.scale = max(self.lane.packer.scale, answer.tokens / max(1, tokens))
-            await self._allowance.settle(reserved, tokens=answer.tokens, shares=shares(group.entries))
+            await self._allowance.settle(reserved, tokens=answer.tokens, shares=payers(group.entries))
             await self._store(group, answer)
 
     async def _store(self, group: Group, answer: Embedded) -> None:

@@ -32,7 +32,7 @@ _LONGEST_PAUSE_SECONDS = 8.0
 class Storing:
     """Writes the answers of one lane.
 
-    ``beside`` may write more in the same transaction. ``price`` is US dollars per million tokens, None if unknown.
+    ``beside`` may write more in the same transaction. ``cost_of`` says what tokens cost, None if unknown.
     """
 
     def __init__(
@@ -41,13 +41,13 @@ class Storing:
         model: EmbeddingModel,
         vectors: VectorRepository,
         *,
-        price: Decimal | None,
+        cost_of: Callable[[int], Decimal | None],
         beside: Callable[[Connection], Awaitable[None]],
     ) -> None:
         self._database = database
         self._model = model
         self._vectors = vectors
-        self._price = price
+        self._cost_of = cost_of
         self._beside = beside
 
     async def store(
@@ -92,7 +92,7 @@ class Storing:
         failures: Sequence[tuple[int, str, str]],
     ) -> None:
         async def transaction() -> None:
-            results = {work.attempt: work.result(self._price) for work in done}
+            results = {work.attempt: work.result(self._cost_of) for work in done}
             async with commit_together(self._database, results) as connection:
                 if vectors:
                     await self._vectors.write(self._model, vectors, connection=connection)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from decimal import Decimal
 
     from docyard_queue import Attempt, Outcome
 
@@ -45,13 +45,13 @@ class Work:
         if outcome is not None and not self.attempt.lease_lost:
             self._settle(outcome)
 
-    def result(self, price_per_million_tokens: Decimal | None) -> dict[str, Any]:
+    def result(self, cost_of: Callable[[int], Decimal | None]) -> dict[str, Any]:
         """What is kept as the job's result; ``cost`` is US dollars as a decimal string, None if unknown."""
-        cost = None if price_per_million_tokens is None else self.tokens * price_per_million_tokens / 1_000_000
+        cost = cost_of(self.tokens)
         return {
             "embedded": self.embedded,
             "reused": self.reused,
             "failed": self.failed,
             "tokens": self.tokens,
-            "cost": None if cost is None else format(Decimal(cost).normalize(), "f"),
+            "cost": None if cost is None else format(cost.normalize(), "f"),
         }
