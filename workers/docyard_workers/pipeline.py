@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 
@@ -54,7 +54,8 @@ class Pipeline:
             longest_wait=options.longest_wait.total_seconds(),
             daily_ceiling=options.daily_ceiling,
         )
-        self.ingest = Ingest(database, self._parsers, options.chunking, options.max_bytes)
+        chunking = replace(options.chunking, max_tokens=self.provider.limits.max_tokens_per_text)
+        self.ingest = Ingest(database, self._parsers, chunking, options.max_bytes)
         self._retry = options.retry
 
     def registry(self, own: Registry | None = None) -> Registry:
