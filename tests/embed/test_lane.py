@@ -50,7 +50,7 @@ class Told:
 
     def add(self, *texts: int) -> Work:
         attempt: Any = SimpleNamespace(
-            lease_lost=False, cancel_requested=False, committed=False, job=SimpleNamespace(queue="embed")
+            ended=False, committed=False, job=SimpleNamespace(queue="embed")
         )
         work = Work(attempt, self.settled.append)
         self.lane.add(
@@ -168,7 +168,7 @@ async def test_texts_that_nobody_wants_any_more_are_not_sent() -> None:
     async with a_lane() as told:
         told.lane.pause(0.5, "cooling")
         cancelled, other = told.add(1, 2), told.add(2, 3)
-        cancelled.attempt.cancel_requested = True
+        cancelled.attempt.ended = True
         await asyncio.wait_for(cancelled.over, 5)
         await eventually(lambda: told.sizes == [2], what="what the other job wants")
         assert not other.over.done()

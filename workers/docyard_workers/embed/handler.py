@@ -7,7 +7,6 @@ texts are reused, and the rest goes into the model's lane (``lane.py``), where t
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from decimal import Decimal
 from functools import partial
@@ -16,11 +15,13 @@ from uuid import UUID  # noqa: TC003 - a field of the payload
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from docyard_queue import Attempt, AttemptBatch, Cancel, Done, NewJob, enqueue_many
+from docyard_queue import Attempt, AttemptBatch, Cancel, Done
+from docyard_queue.bulk import enqueue_many
 from docyard_queue.arrivals import may_come
 from docyard_schema import ModelRepository, VectorRepository
-from docyard_schema.embeddings import ChunkRange, build_index, index_is_due
+from docyard_schema.embeddings import ChunkRange, IndexOptions
 from docyard_workers.embed.allowance import Allowance
+from docyard_workers.embed.index_job import BuildIndex
 from docyard_workers.embed.lane import Lane
 from docyard_workers.embed.requests import Requests
 from docyard_workers.embed.storing import Storing
@@ -39,8 +40,6 @@ BACKFILL_QUEUE = "migrate"
 BACKFILL_KIND = "backfill"
 # The kind and the queue of the jobs that bring documents.
 _INGEST = "ingest"
-INDEX_KIND = "build_vector_index"
-_SECONDS_BETWEEN_INDEX_CHECKS = 30
 # Texts that one process holds: enough for several requests on their way and one to be filled.
 _TEXTS = 16_384
 
@@ -65,12 +64,6 @@ class EmbedPayload(BaseModel):
         return self
 
 
-class IndexPayload(BaseModel):
-    """What a ``build_vector_index`` job is told: the model's name."""
-
-    model: str
-
-
 class Embed:
     """Handles jobs that need vectors, with the providers of the models that they name."""
 
@@ -82,8 +75,10 @@ class Embed:
         backoff: Backoff,
         longest_wait: float,
         daily_ceiling: Decimal | None = None,
+        index: IndexOptions | None = None,
     ) -> None:
         self._database = database
+        self._index = BuildIndex(database, index or IndexOptions())
         self._providers = providers
         self._backoff = backoff
         self._longest_wait = longest_wait
@@ -94,7 +89,6 @@ class Embed:
         # The kinds of jobs that brought texts for a model: more of them may come.
         self._kinds: dict[int, set[str]] = {}
         self._opening = asyncio.Lock()
-        self._checked_index = 0.0
 
     def register(self, registry: Registry) -> None:
         """Add the handlers to a registry."""
@@ -103,9 +97,7 @@ class Embed:
                 kind, queue=queue, size=_TEXTS, max_attempts=20, backoff=self._backoff
             )
             register(self.run)
-        registry.handler(INDEX_KIND, queue="maintain", max_attempts=3, backoff=self._backoff)(
-            self.build_index
-        )
+        self._index.register(registry, self._backoff)
 
     async def model(self, name: str | None = None) -> EmbeddingModel | None:
         """The model of this name, None if there is none; without a name the active one.
@@ -115,8 +107,9 @@ class Embed:
         """
         if name is not None:
             return await self._models.get(name)
-        await self._providers.configured.start()
-        return await self._models.use(self._providers.configured.model)
+        configured = self._providers.configured
+        await configured.start()
+        return await self._models.use(configured.model, settings=self._providers.settings)
 
     async def run(self, batch: AttemptBatch, payloads: Sequence[EmbedPayload]) -> None:
         """Embed what the documents or ranges of these jobs lack; returns when each job has ended."""
@@ -136,12 +129,6 @@ class Embed:
             # Of a call that was cut off nobody waits for the texts any more.
             for work in works:
                 work.end()
-
-    async def build_index(self, attempt: Attempt, payload: IndexPayload) -> None:
-        """Build a model's vector index, unless another job did so meanwhile."""
-        model = await self._models.get(payload.model)
-        if model is not None and await index_is_due(self._database, model):
-            await build_index(self._database, model)
 
     async def close(self) -> None:
         """Send no more; wait a little for what is on its way."""
@@ -244,14 +231,7 @@ class Embed:
 
     async def _want_index(self, model: EmbeddingModel, connection: Connection) -> None:
         """Enqueue the building of the model's index when it has vectors enough; in the caller's transaction."""
-        # The answer changes a few times in a database's life; asking for every request would be waste. A model
-        # that is being filled gets its index at the end: with one every vector costs 20 times as much.
-        now = time.monotonic()
-        if model.state == "building" or now - self._checked_index < _SECONDS_BETWEEN_INDEX_CHECKS:
-            return
-        self._checked_index = now
-        if await index_is_due(self._database, model):
-            job = NewJob(
-                INDEX_KIND, {"model": model.name}, queue="maintain", unique_key=f"{INDEX_KIND} {model.name}"
-            )
+        # A model that is being filled gets its index at the end: with one every vector costs 20 times as much.
+        job = await self._index.wanted(model) if model.state != "building" else None
+        if job is not None:
             await enqueue_many(connection, [job], schema=self._database.namespace.schema)

@@ -35,14 +35,14 @@ class Work:
     @property
     def is_over(self) -> bool:
         """Whether nobody waits for its texts any more: ended, cancelled, or another worker has the job."""
-        return self.over.done() or self.attempt.lease_lost or self.attempt.cancel_requested
+        return self.over.done() or self.attempt.ended
 
     def end(self, outcome: Outcome | BaseException | None = None) -> None:
         """The attempt has ended; None: it was completed in the transaction that wrote its last vectors."""
         if self.over.done():
             return
         self.over.set_result(None)
-        if outcome is not None and not self.attempt.lease_lost:
+        if outcome is not None and not self.attempt.ended:
             self._settle(outcome)
 
     def result(self, cost_of: Callable[[int], Decimal | None]) -> dict[str, Any]:
