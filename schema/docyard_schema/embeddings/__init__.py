@@ -1,6 +1,7 @@
 """Embedding models and the vectors they made."""
 
 from docyard_schema.embeddings.models import ModelRepository
+from docyard_schema.embeddings.overview import ModelOverview, overview
 from docyard_schema.embeddings.records import EmbeddingModel, ModelIdentity
 from docyard_schema.embeddings.vector_index import (
     IndexOptions,
@@ -17,6 +18,7 @@ __all__ = [
     "IndexOptions",
     "IndexState",
     "ModelIdentity",
+    "ModelOverview",
     "ModelRepository",
     "NewVector",
     "PendingChunk",
@@ -24,5 +26,6 @@ __all__ = [
     "build_index",
     "index_is_due",
     "index_state",
+    "overview",
     "vector_literal",
 ]

@@ -183,8 +183,8 @@ def _between(statement: str, model: EmbeddingModel, active: EmbeddingModel | Non
 def _incomplete(model: EmbeddingModel, found: Missing) -> VerificationError:
     never, late = found.never_made, found.late
     return VerificationError(
-        f"The model {model.name} lacks vectors of {never + late:,} chunks: {never:,} that were there when it "
-        f"was registered, and {late:,} that came later and are found by the active model.",
+        f"The model {model.name} lacks vectors: of {never:,} chunks that were there when it was registered, "
+        f"and of {late:,} that came later and are found by the active model.",
         hint=f"Have them made: docyard migrate reembed --model {model.name}   Those that came later have "
         "jobs of their own, in the queue migrate: docyard queues list",
         operation="activate model",
