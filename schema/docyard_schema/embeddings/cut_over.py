@@ -53,7 +53,7 @@ async def cut_over(
     connection: Connection | None = None,
 ) -> EmbeddingModel:
     """What :meth:`ModelRepository.activate` does."""
-    async with database.connection(connection) as opened:
+    async with database.transaction(connection) as opened:
         target = await required(database, name, opened)
         if target.state == "active":
             return target
@@ -94,14 +94,16 @@ async def missing(
 ) -> Missing:
     """What ``model`` lacks beside ``active``; texts that it refused do not count if ``except_failed``.
 
-    Reads all chunks' ids: a second for a million.
+    In the caller's transaction. Reads all chunks' ids: a second for a million.
     """
     statement = _between(_statements.missing, model, active)
     values = {"backfill_to": model.backfill_to, "except_failed": except_failed}
+    await connection.execute("SET LOCAL statement_timeout = 0")
     with answering_within(connection, None):
         async with connection.cursor(row_factory=class_row(Missing)) as cursor:
             await cursor.execute(database.sql(statement), values)
             row = await cursor.fetchone()
+    await connection.execute("SET LOCAL statement_timeout TO DEFAULT")
     assert row is not None  # noqa: S101 - an aggregate
     return row
 

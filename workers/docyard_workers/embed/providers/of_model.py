@@ -151,7 +151,7 @@ class Providers:
         if key is None and host == _host(None):
             raise ConfigError(
                 f"expected a key for {host}, where the model {config.model} is, got none",
-                hint=f"Set OPENAI_API_KEY, or beside another server's: DOCYARD_EMBEDDING_API_KEYS='{host}=KEY'.",
+                hint=f"Set OPENAI_API_KEY, or beside another key: DOCYARD_EMBEDDING_API_KEYS='{host}=KEY'.",
                 operation="make the provider of a model",
             )
         config = replace(config, api_key=key or PLACEHOLDER_KEY)
