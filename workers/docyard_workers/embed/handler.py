@@ -103,13 +103,13 @@ class Embed:
         """The model of this name, None if there is none; without a name the active one.
 
         Without an active one yet, the one that the settings ask for becomes it. Raises :class:`ModelMismatch`
-        when the settings ask for one that is not registered while another is active.
+        when the settings ask for one that is not registered while another is active: whoever changed them
+        expects its vectors.
         """
-        if name is not None:
-            return await self._models.get(name)
         configured = self._providers.configured
         await configured.start()
-        return await self._models.use(configured.model, settings=self._providers.settings)
+        active = await self._models.use(configured.model, settings=self._providers.settings)
+        return active if name in (None, active.name) else await self._models.get(name)
 
     async def run(self, batch: AttemptBatch, payloads: Sequence[EmbedPayload]) -> None:
         """Embed what the documents or ranges of these jobs lack; returns when each job has ended."""
