@@ -115,6 +115,12 @@ class Engine(Protocol):
     async def begin_alone(self, job: Job) -> bool:
         """Write down that a job which must run alone begins; False when its lease was lost."""
 
+    async def began_together(self, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+        """Those that began in one child with others in a worker that was lost; now each begins by itself."""
+
+    async def completed_of(self, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+        """Those of these attempts that have completed their jobs."""
+
     async def is_completed(self, job: Job) -> bool:
         """Whether this attempt completed the job before its process died."""
 
@@ -251,6 +257,14 @@ class PostgresEngine(Engine):
     @override
     async def begin_alone(self, job: Job) -> bool:
         return await finish.begin_alone(self._database, job)
+
+    @override
+    async def began_together(self, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+        return await finish.began_together(self._database, jobs)
+
+    @override
+    async def completed_of(self, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+        return await finish.completed_of(self._database, jobs)
 
     @override
     async def is_completed(self, job: Job) -> bool:

@@ -21,13 +21,13 @@ _PLACES = 64
 _SECONDS = 0.25
 # How often all queues are looked at, for batch jobs in queues where none were seen before.
 _EVERYWHERE_SECONDS = 1.0
-# How often jobs are claimed that stand far behind others; a claim that walks takes a part of the time at most.
+# How often jobs are claimed that stand far behind others; such a claim takes a part of the time at most.
 _WALK_SECONDS = 1.0
 _WALK_REST = 20
 
 
 class Fronts:
-    """``queues`` are those in which jobs of ``kinds``, a worker's batch kinds, are known to wait."""
+    """``queues`` are those in which jobs of ``kinds``, a worker's batch kinds, were seen."""
 
     def __init__(
         self,
