@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 KIND = "build_vector_index"
 QUEUE = "maintain"
 _SECONDS_BETWEEN_CHECKS = 30
+_BETWEEN_JOBS = timedelta(hours=1)
 
 
 class IndexPayload(BaseModel):
@@ -56,5 +58,11 @@ class BuildIndex:
         self._checked[model.id] = now
         if not await index_is_due(self._database, model):
             return None
-        # Two models' indexes may be waited for at once.
-        return NewJob(KIND, {"model": model.name}, queue=QUEUE, unique_key=f"{KIND} {model.name}")
+        # Once an hour: where no worker may build an index, there would be dead letters without end.
+        return NewJob(
+            KIND,
+            {"model": model.name},
+            queue=QUEUE,
+            unique_key=f"{KIND} {model.name}",
+            unique_for=_BETWEEN_JOBS,
+        )
