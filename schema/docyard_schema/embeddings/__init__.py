@@ -11,17 +11,18 @@ from docyard_schema.embeddings.vector_index import (
     index_state,
 )
 from docyard_schema.embeddings.vector_text import vector_literal
-from docyard_schema.embeddings.vectors import NewVector, PendingChunk, VectorRepository
+from docyard_schema.embeddings.vectors import ChunkRange, MissingVector, NewVector, VectorRepository
 
 __all__ = [
+    "ChunkRange",
     "EmbeddingModel",
     "IndexOptions",
     "IndexState",
+    "MissingVector",
     "ModelIdentity",
     "ModelOverview",
     "ModelRepository",
     "NewVector",
-    "PendingChunk",
     "VectorRepository",
     "build_index",
     "index_is_due",
