@@ -9,6 +9,7 @@ from docyard_queue import Backoff, Registry
 from docyard_workers.embed.allowance import require_price
 from docyard_workers.embed.handler import Embed
 from docyard_workers.embed.providers import EmbeddingConfig, EmbeddingProvider, choose_provider
+from docyard_workers.embed.sweep import Sweep
 from docyard_workers.ingest.handler import Ingest
 from docyard_workers.ingest.isolation import DEADLINE, ChildPool
 from docyard_workers.ingest.preparation import ChunkOptions
@@ -47,6 +48,7 @@ class Pipeline:
         require_price(self.provider, options.daily_ceiling)
         self._parsers = ChildPool(options.parser_processes, deadline=options.parser_deadline)
         self.embed = Embed(database, self.provider)
+        self.sweep = Sweep(database)
         self.ingest = Ingest(database, self._parsers, options.chunking, options.max_bytes)
         self._retry = options.retry
 
@@ -55,6 +57,7 @@ class Pipeline:
         registry = Registry()
         self.ingest.register(registry, self._retry)
         self.embed.register(registry, self._retry)
+        self.sweep.register(registry, self._retry)
         return registry.include(own) if own is not None else registry
 
     async def __aenter__(self) -> Self:
