@@ -13,8 +13,8 @@ from conftest import opened
 from support.clock import set_the_clock
 from support.eventually import eventually
 from support.locks import waiting_for_locks
-from support.queueing import add, query
-from support.working import drain
+from support.queueing import add, attempts, query
+from support.working import running
 
 from docyard_queue import NewJob, RateLimited, Registry
 from docyard_queue.budgets import list_budgets, set_budget
@@ -223,7 +223,8 @@ async def test_a_job_at_the_ceiling_waits_for_midnight_loses_no_attempt_and_says
         await asked.reserve(20_000)
 
     [job_id] = await add(database, NewJob("ask"))
-    await drain(database, registry)
+    async with running(database, registry):
+        await eventually(lambda: attempts(database, job_id), what="the first attempt to end")
     [job] = await query(database, "SELECT * FROM docyard.jobs WHERE id = %s", job_id)
     assert (job["state"], job["attempts"]) == ("scheduled", 0)
     assert job["run_at"] == datetime(2026, 3, 2, tzinfo=UTC)

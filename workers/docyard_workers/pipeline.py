@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from docyard_queue import Backoff, Registry
+from docyard_schema.embeddings import IndexOptions
 from docyard_workers.embed.allowance import require_price
 from docyard_workers.embed.handler import Embed
-from docyard_workers.embed.providers import EmbeddingConfig, EmbeddingProvider, choose_provider
+from docyard_workers.embed.providers import EmbeddingConfig, EmbeddingProvider, Providers
 from docyard_workers.embed.sweep import Sweep
 from docyard_workers.ingest.handler import Ingest
 from docyard_workers.ingest.isolation import DEADLINE, ChildPool
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineOptions:
-    """Values of the pipeline: how to embed, how to cut, how many parser processes (None: one per core).
+    """Values of the pipeline: how to embed, how to cut, how many parser processes (None: one per core),
+    how to build indexes of vectors.
 
     ``daily_ceiling`` is in US dollars, None: no ceiling.
     ``retry`` is how long a failed job of the pipeline waits; ``Backoff(base=timedelta(0))`` is not at all.
@@ -36,18 +38,23 @@ class PipelineOptions:
     max_bytes: int = MAX_BYTES
     parser_processes: int | None = None
     parser_deadline: timedelta = DEADLINE
+    index: IndexOptions = field(default_factory=IndexOptions)
     retry: Backoff = field(default_factory=Backoff)
 
 
 class Pipeline:
-    """Parsers and provider of one process, and the handlers that use them: ``ingest`` and ``embed``."""
+    """Parsers and providers of one process, and the handlers that use them: ``ingest`` and ``embed``.
+
+    ``provider`` is the one that the settings ask for; ``providers`` has those of all registered models.
+    """
 
     def __init__(self, database: Database, options: PipelineOptions | None = None) -> None:
         options = options or PipelineOptions()
-        self.provider: EmbeddingProvider = choose_provider(options.embedding)
+        self.providers = Providers(options.embedding)
+        self.provider: EmbeddingProvider = self.providers.configured
         require_price(self.provider, options.daily_ceiling)
         self._parsers = ChildPool(options.parser_processes, deadline=options.parser_deadline)
-        self.embed = Embed(database, self.provider)
+        self.embed = Embed(database, self.providers, options.index)
         self.sweep = Sweep(database)
         self.ingest = Ingest(database, self._parsers, options.chunking, options.max_bytes)
         self._retry = options.retry
@@ -65,4 +72,4 @@ class Pipeline:
 
     async def __aexit__(self, *_: object) -> None:
         await self._parsers.close()
-        await self.provider.aclose()
+        await self.providers.aclose()
