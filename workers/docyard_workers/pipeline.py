@@ -11,6 +11,7 @@ from docyard_schema.embeddings import IndexOptions
 from docyard_workers.embed.allowance import require_price
 from docyard_workers.embed.handler import Embed
 from docyard_workers.embed.providers import EmbeddingConfig, EmbeddingProvider, Providers
+from docyard_workers.embed.sweep import Sweep
 from docyard_workers.ingest.handler import Ingest
 from docyard_workers.ingest.isolation import DEADLINE, ChildPool
 from docyard_workers.ingest.preparation import ChunkOptions
@@ -62,6 +63,7 @@ class Pipeline:
             daily_ceiling=options.daily_ceiling,
             index=options.index,
         )
+        self.sweep = Sweep(database)
         chunking = replace(options.chunking, max_tokens=self.provider.limits.max_tokens_per_text)
         self.ingest = Ingest(database, self._parsers, chunking, options.max_bytes)
         self._retry = options.retry
@@ -71,6 +73,7 @@ class Pipeline:
         registry = Registry()
         self.ingest.register(registry, self._retry)
         self.embed.register(registry)
+        self.sweep.register(registry, self._retry)
         return registry.include(own) if own is not None else registry
 
     async def __aenter__(self) -> Self:
