@@ -197,7 +197,7 @@ async def test_what_failed_in_passing_is_tried_again_after_a_day_and_three_times
     for day in range(1, 7):
         await set_the_clock(database, f"2026-03-0{day} 1{day + 2}:00+00")
         counts.append((await sweep(database))["model"]["documents"])
-        if await vectors.pending(model, [document.document_id]):
+        if await vectors.missing(model, [document.document_id]):
             await fail(database, model, document.document_id, "not_finite")
         await query(database, "UPDATE docyard.procrastinate_jobs SET status = 'failed'")
     assert counts == [0, 1, 1, 0, 0, 0]
