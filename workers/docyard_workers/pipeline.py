@@ -28,8 +28,9 @@ class PipelineOptions:
     """Values of the pipeline: how to embed, how to cut, how many parser processes (None: one per core),
     how to build indexes of vectors.
 
-    ``longest_wait`` is how long a text waits at most for others that fill its request. ``daily_ceiling`` is in US dollars, None: no ceiling.
-    ``retry`` is how long a failed job of the pipeline waits; ``Backoff(base=timedelta(0))`` is not at all.
+    ``longest_wait`` is how long a text waits at most for others that fill its request. ``daily_ceiling`` is
+    in US dollars, None: no ceiling. ``retry`` is how long a failed job of the pipeline waits;
+    ``Backoff(base=timedelta(0))`` is not at all.
     """
 
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
