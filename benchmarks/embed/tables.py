@@ -19,6 +19,11 @@ RULES: dict[str, dict[str, Any]] = {
     "a stream per process, 5 s": {"rule": "stream"},
     "a stream for the fleet, 5 s": {"rule": "queue"},
 }
+ALONE: dict[str, dict[str, Any]] = {
+    "a request per document": {"rule": "claim"},
+    "a stream that only counts 5 s": {"notices_the_end": False},
+    "a stream that sees that nothing could be added": {},
+}
 RATES: dict[str, float | None] = {"50/s": 50, "200/s": 200, "500/s": 500, "2,000/s": 2_000, "all there": None}
 
 
@@ -101,14 +106,7 @@ def tables(folder: Sequence[Document]) -> Iterator[str]:
     yield _table(
         "A lone upload of ten chunks, provider at 50 ms: seconds from ingested to searchable",
         ["", "wait"],
-        [
-            [name, f"{_run(alone, **how).wait(1):.2f}"]
-            for name, how in {
-                "a request per document": {"rule": "claim"},
-                "a stream that only counts 5 s": {"notices_the_end": False},
-                "a stream that sees that nothing could be added": {},
-            }.items()
-        ],
+        [[name, f"{_run(alone, **how).wait(1):.2f}"] for name, how in ALONE.items()],
     )
 
 
