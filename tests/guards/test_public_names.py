@@ -12,10 +12,12 @@ import pytest
 PUBLIC = {
     "docyard": ["Batch", "Docyard", "IngestSummary", "Settings", "load_settings"],
     "docyard_queue": [
-        "Attempt", "AttemptRow", "Backoff", "BatchProgress", "Cancel", "Done", "Engine", "HandlerSpec",
-        "Inspection", "Job", "JobRow", "JobState", "JobTimeout", "LeaseLost", "NewJob", "PermanentError",
+        "Attempt", "AttemptBatch", "AttemptRow", "Backoff", "BatchProgress", "Cancel", "Done", "Engine",
+        "HandlerSpec", "Inspection", "Job", "JobRow", "JobState", "JobTimeout", "LeaseLost", "NewJob",
+        "PermanentError",
         "PostgresEngine", "QueueError", "QueueFull", "QueueStats", "RateLimited", "Registry", "Snooze",
-        "UnknownKind", "WorkerRow", "batch_progress", "cancel_batch", "create_batch", "enqueue",
+        "UnknownKind", "WorkerRow", "batch_progress", "cancel_batch", "commit_together", "create_batch",
+        "enqueue",
         "enqueue_async", "enqueue_many", "list_batches", "pause_batch", "resume_batch",
     ],
     "docyard_schema": [
@@ -31,7 +33,7 @@ PUBLIC = {
     "docyard.testing": [
         "AT_ONCE", "Clock", "Crash", "Drained", "EnqueuedJob", "Performed", "assert_enqueued",
         "assert_enqueued_async", "crash_at", "drain", "enqueued", "enqueued_async", "freeze", "perform",
-        "refute_enqueued", "refute_enqueued_async", "rescue_now",
+        "perform_batch", "refute_enqueued", "refute_enqueued_async", "rescue_now",
     ],
 }  # fmt: skip
 
