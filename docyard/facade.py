@@ -227,36 +227,38 @@ class Docyard:
         ``mode`` is ``hybrid``, ``text`` or ``vector``. When one half of a hybrid search cannot run (no
         vectors yet, the provider does not answer), the other half answers and ``.degraded`` says why.
         """
-        vector: Sequence[float] | None = None
-        model: EmbeddingModel | None = None
-        degraded: str | None = None
         if not query.strip() and mode in ("hybrid", "vector"):
             mode = "text"  # finds nothing either way, and needs no vector for it
-        if mode != "text":
-            model = await ModelRepository(self.database).active()
+        for last in (False, False, True):
+            vector: Sequence[float] | None = None
+            degraded: str | None = None
+            # Asked for once: a cut-over from here on is for the searches after this one.
+            model = await ModelRepository(self.database).active() if mode != "text" else None
             if model is not None:
                 vector, degraded = await self._embed_query(query, model, required=mode == "vector")
-        return await DocumentSearch(self.database).search(
-            query,
-            vector=vector,
-            model=model if vector is not None else None,
-            mode=mode,
-            limit=limit,
-            offset=offset,
-            collection=collection,
-            kind=kind,
-            degraded=degraded,
-        )
+            try:
+                return await DocumentSearch(self.database).search(
+                    query,
+                    vector=vector,
+                    model=model if vector is not None else None,
+                    mode=mode,
+                    limit=limit,
+                    offset=offset,
+                    collection=collection,
+                    kind=kind,
+                    degraded=degraded,
+                )
+            except ModelMismatch:
+                # The model was dropped since; by then another one was active.
+                if last:
+                    raise
+        raise AssertionError("the last try returns or raises")
 
     async def _embed_query(
         self, query: str, model: EmbeddingModel, *, required: bool
     ) -> tuple[Sequence[float] | None, str | None]:
-        provider = self.pipeline.provider
         try:
-            await provider.start()
-            if provider.model.hash != model.hash or provider.model.dimension != model.dimension:
-                # Says what is stored and what the settings ask for.
-                await ModelRepository(self.database).use(provider.model)
+            provider = await self.pipeline.providers.of(model)
             answer = await provider.embed([query])
             if answer.vectors[0] is None:
                 raise InvalidInput(

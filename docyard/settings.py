@@ -48,9 +48,23 @@ class Settings(DatabaseSettings):
         None, description="Address of an OpenAI-compatible server. None: OPENAI_BASE_URL, else OpenAI's."
     )
     embedding_api_key: SecretStr | None = Field(None, description="Its key. None: OPENAI_API_KEY.")
+    embedding_api_keys: SecretStr | None = Field(
+        None,
+        description="Keys of other servers, for models registered there: 'HOST=KEY, HOST=KEY'.",
+    )
     embedding_timeout_seconds: float = Field(30, gt=0, description="Time limit of one request in seconds.")
     embedding_price_per_million_tokens: Decimal | None = Field(
         None, ge=0, description="Price in US dollars. None: the known models' own."
+    )
+    vector_index_m: int = Field(
+        16, ge=2, le=100, description="Neighbours that a vector has in each layer of an HNSW index (m)."
+    )
+    vector_index_ef_construction: int = Field(
+        64,
+        ge=4,
+        le=1000,
+        description="Candidates that are looked at for each vector when the index is built; at least twice "
+        "vector_index_m.",
     )
     chunk_size: int = Field(1200, ge=16, description="Most characters of a chunk.")
     chunk_overlap: int = Field(0, ge=0, description="Most characters that neighbouring chunks share.")
@@ -88,6 +102,7 @@ class Settings(DatabaseSettings):
 
     def pipeline_options(self) -> PipelineOptions:
         """The values that the pipeline takes."""
+        from docyard_schema.embeddings import IndexOptions
         from docyard_workers.embed.providers import EmbeddingConfig
         from docyard_workers.ingest.preparation import ChunkOptions
         from docyard_workers.pipeline import PipelineOptions
@@ -99,6 +114,7 @@ class Settings(DatabaseSettings):
                 dimension=self.embedding_dimension,
                 base_url=self.embedding_base_url,
                 api_key=self.embedding_api_key.get_secret_value() if self.embedding_api_key else None,
+                api_keys=_keys_by_host(self.embedding_api_keys),
                 timeout=timedelta(seconds=self.embedding_timeout_seconds),
                 price_per_million_tokens=self.embedding_price_per_million_tokens,
             ),
@@ -106,6 +122,7 @@ class Settings(DatabaseSettings):
             max_bytes=self.ingest_max_bytes,
             parser_processes=self.parser_processes,
             parser_deadline=timedelta(seconds=self.parser_timeout_seconds),
+            index=IndexOptions(m=self.vector_index_m, ef_construction=self.vector_index_ef_construction),
         )
 
     def worker_options(self, **changes: Any) -> WorkerOptions:
@@ -172,6 +189,20 @@ def masked(value: Any) -> Any:
         secret = value.get_secret_value()
         return mask_password(secret) if "://" in secret or "dbname=" in secret else "***"
     return mask_password(value) if isinstance(value, str) else value
+
+
+def _keys_by_host(keys: SecretStr | None) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for pair in (keys.get_secret_value() if keys else "").replace("\n", ",").split(","):
+        host, equals, key = (part.strip() for part in pair.partition("="))
+        if host and equals and key:
+            found[host.lower()] = key
+        elif pair.strip():
+            raise ConfigError(
+                "embedding_api_keys: expected HOST=KEY, HOST=KEY; got something else.",
+                hint="For example DOCYARD_EMBEDDING_API_KEYS='api.openai.com=sk-…'",
+            )
+    return found
 
 
 def _name_of(field: str) -> str:

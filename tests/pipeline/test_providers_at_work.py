@@ -11,7 +11,7 @@ from support.yards import AT_ONCE, asking, ingest, jobs, open_yard, rows, value
 
 from docyard import Docyard, load_settings
 from docyard_queue import Inspection
-from docyard_schema import ModelMismatch, ModelRepository
+from docyard_schema import ModelRepository
 from docyard_workers.embed.errors import EmbeddingError
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ async def test_what_a_long_document_has_already_is_not_sent_again_after_a_failur
         assert await value(yard.database, "SELECT count(*) FROM docyard.embeddings") == summary.chunks
 
 
-async def test_another_model_in_the_settings_is_refused_and_named(
+async def test_another_model_in_the_settings_embeds_nothing_and_searches_go_on_with_the_stored_one(
     url: str, tmp_path: Path, note: Path, embedding_server: EmbeddingServer
 ) -> None:
     async with open_yard(url) as yard:
@@ -185,14 +185,11 @@ async def test_another_model_in_the_settings_is_refused_and_named(
         await ingest(yard, tmp_path)
         [job] = await jobs(yard, state="dead")
         assert (job.kind, job.attempts, job.error_code) == ("embed", 1, "model_mismatch")
-        for name in ("wordllama", "text-embedding-3-small", "DOCYARD_EMBEDDING_PROVIDER"):
+        for name in ("wordllama", "docyard migrate reembed --model text-embedding-3-small"):
             assert name in (job.error_message or "")
+        assert len(await yard.search("whistle", mode="vector")) == 1
+        assert (await yard.search("whistle", mode="hybrid")).degraded is None
         assert embedding_server.counts.requests == 0, "no text is sent, no money is spent"
-        with pytest.raises(ModelMismatch, match="text-embedding-3-small"):
-            await yard.search("whistle", mode="vector")
-        result = await yard.search("whistle", mode="hybrid")
-        assert len(result) == 2
-        assert "wordllama" in (result.degraded or "")
     async with open_yard(url) as yard:
         await Inspection(yard.database).retry([job.id])
         await yard.work()

@@ -13,11 +13,19 @@ from support.eventually import eventually
 from support.examples import a_vector, an_identity, embed, fill, store
 from support.locks import locks_on, waiting_for_locks
 
-from docyard_schema import Conflict, Database, DatabaseSettings, InvalidInput, ModelMismatch, ModelRepository
+from docyard_schema import (
+    Conflict,
+    Database,
+    DatabaseSettings,
+    DocumentRepository,
+    InvalidInput,
+    ModelMismatch,
+    ModelRepository,
+)
 from docyard_schema.embeddings import NewVector, VectorRepository
 
 if TYPE_CHECKING:
-    from docyard_schema import EmbeddingModel
+    from docyard_schema import EmbeddingModel, Stored
 
 
 async def test_an_empty_database_takes_the_first_model(database: Database) -> None:
@@ -153,7 +161,7 @@ async def test_a_partition_takes_vectors_of_its_dimension_only(database: Databas
             )
 
 
-async def hold(database: Database, model: EmbeddingModel, release: asyncio.Event) -> None:
+async def hold_vectors(database: Database, model: EmbeddingModel, release: asyncio.Event) -> None:
     stored = await store(database, source_uri="held")
     async with database.transaction() as connection:
         [chunk] = await VectorRepository(database).pending(model, [stored.document_id], connection=connection)
@@ -162,33 +170,58 @@ async def hold(database: Database, model: EmbeddingModel, release: asyncio.Event
         await release.wait()
 
 
-async def test_a_new_model_waits_for_writers_of_vectors_and_they_do_not_wait_long_for_it(
-    database: Database,
-) -> None:
+async def hold_chunks(database: Database, release: asyncio.Event) -> Stored:
+    async with database.transaction() as connection:
+        stored = await store(database, ["Held."], connection=connection, source_uri="held chunks")
+        await release.wait()
+    return stored
+
+
+async def test_a_new_model_waits_for_nobody_who_searches_or_writes_vectors(database: Database) -> None:
     model, release = await fill(database), asyncio.Event()
-    writing = asyncio.create_task(hold(database, model, release))
+    writing = asyncio.create_task(hold_vectors(database, model, release))
     await eventually(
         lambda: locks_on(database.url, "docyard.embeddings", "RowExclusiveLock"),
         what="the writer to hold its locks",
     )
-    registering = asyncio.create_task(ModelRepository(database).register(an_identity("second")))
-    await eventually(lambda: waiting_for_locks(database.url), what="the new partition to wait")
-    async with asyncio.timeout(5):
-        assert await embed(database, model, [await store(database, source_uri="beside")]) == 1
-        assert await VectorRepository(database).reuse(model, []) == 0
+    async with asyncio.timeout(5), database.transaction() as connection:
+        await connection.execute(database.sql("SELECT count(*) FROM docyard.embeddings"))
+        second = await ModelRepository(database).register(an_identity("second"))
+        assert await embed(database, second, [await store(database, source_uri="beside")]) == 1
     release.set()
     await writing
-    assert (await registering).name == "second"
+
+
+async def test_a_new_model_waits_for_writers_of_chunks_and_others_do_not_wait_long_for_it(
+    database: Database,
+) -> None:
+    model, release = await fill(database), asyncio.Event()
+    writing = asyncio.create_task(hold_chunks(database, release))
+    await eventually(
+        lambda: locks_on(database.url, "docyard.chunks", "RowExclusiveLock"),
+        what="the writer to hold its locks",
+    )
+    registering = asyncio.create_task(ModelRepository(database).register(an_identity("second")))
+    await eventually(lambda: waiting_for_locks(database.url), what="the new model to wait")
+    async with asyncio.timeout(5):
+        assert await embed(database, model, [await store(database, source_uri="beside")]) == 1
+    release.set()
+    held, second = await writing, await registering
+    chunks = await DocumentRepository(database).chunks(held.document_id)
+    assert second.backfill_to >= chunks[0].id, "what was there before is the migration's"
+    later = await DocumentRepository(database).chunks((await store(database, source_uri="l")).document_id)
+    assert later[0].id > second.backfill_to, "what comes later brings a job of its own"
 
 
 async def test_a_new_model_that_gets_no_lock_gives_up_and_leaves_nothing(url: str) -> None:
     settings = DatabaseSettings(migration_timeout_seconds=0.2)
     async with await Database.connect(url, settings=settings) as database:
         await database.initialize()
-        model, release = await fill(database), asyncio.Event()
-        writing = asyncio.create_task(hold(database, model, release))
+        await fill(database)
+        release = asyncio.Event()
+        writing = asyncio.create_task(hold_chunks(database, release))
         await eventually(
-            lambda: locks_on(database.url, "docyard.embeddings", "RowExclusiveLock"),
+            lambda: locks_on(database.url, "docyard.chunks", "RowExclusiveLock"),
             what="the writer to hold its locks",
         )
         with pytest.raises(Conflict, match=r"The partition of second got no lock within 0\.2 s") as caught:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from docyard_queue import Backoff, Registry
+from docyard_schema.embeddings import IndexOptions
 from docyard_workers.embed.handler import Embed
-from docyard_workers.embed.providers import EmbeddingConfig, EmbeddingProvider, choose_provider
+from docyard_workers.embed.providers import EmbeddingConfig, EmbeddingProvider, Providers
 from docyard_workers.ingest.handler import Ingest
 from docyard_workers.ingest.isolation import DEADLINE, ChildPool
 from docyard_workers.ingest.preparation import ChunkOptions
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineOptions:
-    """Values of the pipeline: how to embed, how to cut, how many parser processes (None: one per core).
+    """Values of the pipeline: how to embed, how to cut, how many parser processes (None: one per core),
+    how to build indexes of vectors.
 
     ``retry`` is how long a failed job of the pipeline waits; ``Backoff(base=timedelta(0))`` is not at all.
     """
@@ -31,17 +33,22 @@ class PipelineOptions:
     max_bytes: int = MAX_BYTES
     parser_processes: int | None = None
     parser_deadline: timedelta = DEADLINE
+    index: IndexOptions = field(default_factory=IndexOptions)
     retry: Backoff = field(default_factory=Backoff)
 
 
 class Pipeline:
-    """Parsers and provider of one process, and the handlers that use them: ``ingest`` and ``embed``."""
+    """Parsers and providers of one process, and the handlers that use them: ``ingest`` and ``embed``.
+
+    ``provider`` is the one that the settings ask for; ``providers`` has those of all registered models.
+    """
 
     def __init__(self, database: Database, options: PipelineOptions | None = None) -> None:
         options = options or PipelineOptions()
-        self.provider: EmbeddingProvider = choose_provider(options.embedding)
+        self.providers = Providers(options.embedding)
+        self.provider: EmbeddingProvider = self.providers.configured
         self._parsers = ChildPool(options.parser_processes, deadline=options.parser_deadline)
-        self.embed = Embed(database, self.provider)
+        self.embed = Embed(database, self.providers, options.index)
         self.ingest = Ingest(database, self._parsers, options.chunking, options.max_bytes)
         self._retry = options.retry
 
@@ -57,4 +64,4 @@ class Pipeline:
 
     async def __aexit__(self, *_: object) -> None:
         await self._parsers.close()
-        await self.provider.aclose()
+        await self.providers.aclose()

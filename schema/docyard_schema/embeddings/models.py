@@ -2,69 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-import re
-import time
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - a row's field
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import psycopg
-from psycopg import sql
 from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
 
-from docyard_schema.errors import Conflict, DatabaseError, InvalidInput, ModelMismatch
+from docyard_schema.embeddings.cut_over import cut_over, unknown
+from docyard_schema.embeddings.dropping import drop_model
+from docyard_schema.embeddings.records import EmbeddingModel
+from docyard_schema.embeddings.registration import add_model, check_identity
+from docyard_schema.errors import InvalidInput, ModelMismatch, NotFound
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Mapping
+
     from docyard_schema.database import Connection, Database
+    from docyard_schema.embeddings.records import ModelIdentity
 
 _statements = load_statements("docyard_schema.embeddings", "models.sql")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelIdentity:
-    """What tells one model's vectors from another's: name, dimension, and a sha256 in hex of the model."""
-
-    name: str
-    provider: str
-    dimension: int
-    hash: str
-
-    def describe(self) -> str:
-        """One line for people: ``wordllama-256 (wordllama, 256 dimensions, hash 1a2b3c4d5e6f…)``."""
-        return f"{self.name} ({self.provider}, {self.dimension} dimensions, hash {self.hash[:12]}…)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EmbeddingModel:
-    """A registered model; ``state`` is building, ready, active, retired or failed."""
-
-    id: int
-    name: str
-    provider: str
-    dimension: int
-    hash: str
-    state: str
-    created_at: datetime
-    activated_at: datetime | None
-    retired_at: datetime | None
-
-    @property
-    def identity(self) -> ModelIdentity:
-        """The part that vectors are compared by."""
-        return ModelIdentity(name=self.name, provider=self.provider, dimension=self.dimension, hash=self.hash)
-
-    @property
-    def partition(self) -> str:
-        """The table that holds its vectors, without the schema."""
-        return f"embeddings_{self.id}"
+PATIENCE = timedelta(seconds=5)
+State = Literal["building", "ready", "retired", "failed"]
 
 
 class ModelRepository:
-    """Registers and finds embedding models."""
+    """Registers, finds and changes embedding models."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -73,117 +40,174 @@ class ModelRepository:
         """The model that searches use; None before the first one."""
         return await self._one(_statements.active_model, {}, connection)
 
-    async def list(self, *, connection: Connection | None = None) -> list[EmbeddingModel]:
+    async def get(self, name: str, *, connection: Connection | None = None) -> EmbeddingModel | None:
+        """The model of this name, in whatever state; None when there is none."""
+        return await self._one(_statements.get_model, {"name": name}, connection)
+
+    async def list(self, *, connection: Connection | None = None) -> builtins.list[EmbeddingModel]:
         """All models in the order of their registration."""
-        async with self._database.connection(connection) as opened, opened.cursor() as cursor:
-            cursor.row_factory = class_row(EmbeddingModel)
-            await cursor.execute(self._database.sql(_statements.list_models))
-            return await cursor.fetchall()
+        return await self._all(_statements.list_models, connection)
 
-    async def register(self, identity: ModelIdentity) -> EmbeddingModel:
-        """Make the model's row and its partition; the same identity again changes nothing.
+    async def kept(self, *, connection: Connection | None = None) -> builtins.list[EmbeddingModel]:
+        """The models whose vectors are kept up to date, by id: all but the failed ones.
 
-        Raises :class:`ModelMismatch`, naming both, when the name is taken by another dimension or hash.
+        Asked in the transaction that wrote chunks, after they were written, the answer is complete: a model
+        that is being registered waits for that transaction, or is there.
         """
-        if not 1 <= identity.dimension <= 4000:
-            raise InvalidInput(
-                f"A model's dimension is 1 to 4,000, got {identity.dimension}.",
-                hint="An HNSW index over halfvec holds no more; ask the provider for fewer dimensions.",
-            )
-        if not re.fullmatch(r"[0-9a-f]{64}", identity.hash):
-            raise InvalidInput(f"A model's hash is 64 hexadecimal digits, got {identity.hash!r}.")
-        made = await self._make(identity)
-        if made is not None:
-            return made
-        found = await self._one(_statements.get_model, {"name": identity.name}, None)
+        return await self._all(_statements.kept_models, connection)
+
+    async def register(
+        self, identity: ModelIdentity, *, settings: Mapping[str, Any] | None = None
+    ) -> EmbeddingModel:
+        """Make the model's row, in state ``building``, and its partition; the same identity again changes
+        nothing but settings that were not known.
+
+        ``settings`` say how its provider is made; never a key. Raises :class:`ModelMismatch`, naming both,
+        when the name is taken by another dimension or hash.
+        """
+        check_identity(identity)
+        found = await self.get(identity.name)
+        if found is None:
+            found = await add_model(self._database, identity, settings or {}) or await self.get(identity.name)
         if found is None or found.identity != identity:
             stored = found.identity.describe() if found else "nothing"
             raise ModelMismatch(
                 f"The model name {identity.name!r} is taken: stored is {stored}, asked for is "
                 f"{identity.describe()}.",
-                hint="Give the other model another name (DOCYARD_EMBEDDING_MODEL).",
+                hint="Drop the stored one when nobody needs it (docyard models drop), or give the other "
+                "model another name (DOCYARD_EMBEDDING_MODEL).",
                 operation="register model",
             )
-        return found
+        return await self._learn(_statements.add_settings, found, settings)
 
-    async def use(self, identity: ModelIdentity) -> EmbeddingModel:
-        """The active model, which must be ``identity``; an empty database takes it as its first.
+    async def use(
+        self, identity: ModelIdentity, *, settings: Mapping[str, Any] | None = None
+    ) -> EmbeddingModel:
+        """The active model, for a process whose settings ask for ``identity``.
 
-        Raises :class:`ModelMismatch`, naming both, when another model is active.
+        An empty database takes ``identity`` as its first. Where ``identity`` is registered beside the
+        active model, a change of models is under way or done, and the database says which one is active.
+        ``settings`` of the active model are brought up to date. Raises :class:`ModelMismatch`, naming
+        both, when the database does not know ``identity``.
         """
         active = await self.active()
         if active is None:
-            model = await self.register(identity)
-            # Of two processes that come first at once, one activates; both then see the same model.
-            with suppress(psycopg.errors.UniqueViolation):
-                active = await self._one(_statements.activate_first, {"id": model.id}, None)
-            active = active or await self.active()
-        if active is None or active.identity != identity:
-            stored = active.identity.describe() if active else "none"
-            raise ModelMismatch(
-                f"The stored vectors are of {stored}; the settings ask for {identity.describe()}. "
-                "Vectors of two models cannot be compared.",
-                hint="Set DOCYARD_EMBEDDING_PROVIDER, DOCYARD_EMBEDDING_MODEL and "
-                "DOCYARD_EMBEDDING_DIMENSION as they were, or use another database for the other model.",
-                operation="use model",
-            )
-        return active
-
-    async def _make(self, identity: ModelIdentity) -> EmbeddingModel | None:
-        """The new row with its partition; None when the name is taken."""
-        parameters = {
-            "name": identity.name,
-            "provider": identity.provider,
-            "dimension": identity.dimension,
-            "hash": identity.hash,
-        }
-        timeout_seconds = self._database.settings.migration_timeout_seconds
-        deadline = time.monotonic() + timeout_seconds
-        while True:
-            try:
-                async with self._database.transaction() as connection:
-                    # Making a partition locks embeddings, chunks and models against writers: for a moment
-                    # or not at all. Less than the server's deadlock_timeout (1 s), so that it is never a
-                    # writer that gives way.
-                    await connection.execute("SET LOCAL lock_timeout = '500ms'")
-                    model = await self._one(_statements.add_model, parameters, connection)
-                    if model is not None:
-                        await self._make_partition(connection, model)
-                    return model
-            except psycopg.errors.InsufficientPrivilege as error:
-                said = error.diag.message_primary
-                raise DatabaseError(
-                    f"This user may not make the table for the vectors of {identity.name}: {said}.",
-                    hint="Let the schema's owner use the model first: docyard ingest FILE --work",
-                    operation="register model",
-                    reason=said,
-                ) from error
-            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
-                if time.monotonic() > deadline:
-                    raise Conflict(
-                        f"The partition of {identity.name} got no lock within {timeout_seconds:g} s.",
-                        hint="Long transactions use the embeddings (SELECT pid, query, xact_start FROM "
-                        "pg_stat_activity ORDER BY xact_start); try again when they have ended.",
-                        operation="register model",
-                    ) from error
-                await asyncio.sleep(random.uniform(0.05, 0.25))  # noqa: S311 - jitter, not a secret
-
-    async def _make_partition(self, connection: Connection, model: EmbeddingModel) -> None:
-        namespace = self._database.namespace
-        await connection.execute(
-            sql.SQL(
-                "CREATE TABLE {table} PARTITION OF {parent} "
-                "(CONSTRAINT {check} CHECK ({vectors}.vector_dims(embedding) = {dimension})) "
-                "FOR VALUES IN ({id})"
-            ).format(
-                table=sql.Identifier(namespace.schema, model.partition),
-                parent=sql.Identifier(namespace.schema, "embeddings"),
-                check=sql.Identifier(f"{model.partition}_dimension"),
-                vectors=sql.Identifier(namespace.vectors),
-                dimension=sql.Literal(model.dimension),
-                id=sql.Literal(model.id),
-            )
+            active = await self._first(identity, settings) or await self.active()
+        if active is not None and active.identity == identity:
+            return await self._learn(_statements.replace_settings, active, settings)
+        known = await self.get(identity.name)
+        if (
+            active is not None
+            and known is not None
+            and known.identity == identity
+            and known.state != "failed"
+        ):
+            return active
+        stored = active.identity.describe() if active else "none"
+        raise ModelMismatch(
+            f"The stored vectors are of {stored}; the settings ask for {identity.describe()}. "
+            "Vectors of two models cannot be compared.",
+            hint=f"Change models with: docyard migrate reembed --model {identity.name}   or set as before: "
+            "DOCYARD_EMBEDDING_PROVIDER, DOCYARD_EMBEDDING_MODEL, DOCYARD_EMBEDDING_DIMENSION.",
+            operation="use model",
         )
+
+    async def activate(
+        self,
+        name: str,
+        *,
+        except_failed: bool = True,
+        patience: timedelta = PATIENCE,
+        connection: Connection | None = None,
+    ) -> EmbeddingModel:
+        """Make a model the active one, and the active one retired: at one moment, for everybody.
+
+        Refused with :class:`VerificationError`, which counts them, when there are chunks without a vector
+        that the model should have: all that were there when it was registered, and later ones that the
+        active model has. For a few of the latter it waits, as long as ``patience``; writers of the active
+        model's vectors wait meanwhile, and nobody else. Texts that the model refused do not count, unless
+        ``except_failed`` is false. A model that is active already stays so.
+
+        In the caller's transaction the locks are held until its end. Raises :class:`NotFound`,
+        :class:`InvalidInput` for a failed model, :class:`Conflict` when a lock was not to be had.
+        """
+        return await cut_over(
+            self._database, name, except_failed=except_failed, patience=patience, connection=connection
+        )
+
+    async def rollback(
+        self, *, patience: timedelta = PATIENCE, connection: Connection | None = None
+    ) -> EmbeddingModel:
+        """Make the model active that was so before; as :meth:`activate`, which it undoes and which undoes it.
+
+        Raises :class:`NotFound` when no retired model is left.
+        """
+        before = await self._one(_statements.last_retired, {}, connection)
+        if before is None:
+            raise NotFound(
+                "There is no model to go back to: none is retired.",
+                hint="Those there are: docyard models list",
+                operation="roll back model",
+            )
+        return await self.activate(before.name, patience=patience, connection=connection)
+
+    async def drop(self, name: str, *, connection: Connection | None = None) -> EmbeddingModel:
+        """Remove a model with all its vectors and failures; returns what it was.
+
+        Searches and writers of vectors wait for some milliseconds; a search that has chosen this model
+        chooses again. Raises :class:`NotFound`, :class:`InvalidInput` for the active model,
+        :class:`Conflict` when a lock was not to be had.
+        """
+
+        async def find(name: str, opened: Connection) -> EmbeddingModel | None:
+            return await self.get(name, connection=opened)
+
+        return await drop_model(self._database, name, find, connection)
+
+    async def set_state(
+        self, name: str, state: State, *, connection: Connection | None = None
+    ) -> EmbeddingModel:
+        """Note how far the migration to a model has come; the active model has no other state than that.
+
+        Raises :class:`NotFound` when there is no such model, or it is the active one.
+        """
+        if state not in get_args(State):
+            raise InvalidInput(
+                f"A model is set to {', '.join(get_args(State))}, got {state!r}.",
+                hint="A model becomes active by activate().",
+                operation="change model",
+            )
+        model = await self._one(_statements.set_state, {"name": name, "state": state}, connection)
+        if model is None:
+            raise unknown(name)
+        return model
+
+    async def _first(
+        self, identity: ModelIdentity, settings: Mapping[str, Any] | None
+    ) -> EmbeddingModel | None:
+        """``identity`` as the active model; None when another process was first, with whatever model."""
+        check_identity(identity)
+        if await self.get(identity.name) is None:
+            # Registered and activated at once: who comes second leaves no model behind that nobody wanted.
+            return await add_model(self._database, identity, settings or {}, state="active")
+        model = await self.register(identity, settings=settings)
+        with suppress(psycopg.errors.UniqueViolation):
+            return await self._one(_statements.activate_first, {"id": model.id}, None)
+        return None
+
+    async def _learn(
+        self, statement: str, model: EmbeddingModel, settings: Mapping[str, Any] | None
+    ) -> EmbeddingModel:
+        if not settings or settings.items() <= model.settings.items():
+            return model
+        values = {"id": model.id, "settings": Jsonb(dict(settings))}
+        return await self._one(statement, values, None) or model
+
+    async def _all(self, statement: str, connection: Connection | None) -> builtins.list[EmbeddingModel]:
+        async with self._database.connection(connection) as opened, opened.cursor() as cursor:
+            cursor.row_factory = class_row(EmbeddingModel)
+            await cursor.execute(self._database.sql(statement))
+            return await cursor.fetchall()
 
     async def _one(
         self, statement: str, parameters: dict[str, Any], connection: Connection | None

@@ -1,23 +1,60 @@
+-- fragment: columns
+model.id, model.name, model.provider, model.dimension, model.hash, model.state, model.created_at,
+    model.activated_at, model.retired_at, model.settings, model.backfill_to
+
 -- name: list_models
-SELECT id, name, provider, dimension, hash, state, created_at, activated_at, retired_at
-FROM docyard.embedding_models ORDER BY id;
+SELECT {columns} FROM docyard.embedding_models AS model ORDER BY model.id;
 
 -- name: get_model
-SELECT id, name, provider, dimension, hash, state, created_at, activated_at, retired_at
-FROM docyard.embedding_models WHERE name = %(name)s;
+SELECT {columns} FROM docyard.embedding_models AS model WHERE model.name = %(name)s;
 
 -- name: active_model
-SELECT id, name, provider, dimension, hash, state, created_at, activated_at, retired_at
-FROM docyard.embedding_models WHERE state = 'active';
+SELECT {columns} FROM docyard.embedding_models AS model WHERE model.state = 'active';
+
+-- name: kept_models
+-- Those whose vectors are kept up to date: a retired one too, so that going back to it has no gap.
+SELECT {columns} FROM docyard.embedding_models AS model
+WHERE model.state IN ('building', 'ready', 'active', 'retired') ORDER BY model.id;
+
+-- name: last_retired
+SELECT {columns} FROM docyard.embedding_models AS model
+WHERE model.state = 'retired' ORDER BY model.retired_at DESC NULLS LAST, model.id DESC LIMIT 1;
 
 -- name: add_model
-INSERT INTO docyard.embedding_models (name, provider, dimension, hash)
-VALUES (%(name)s, %(provider)s, %(dimension)s, %(hash)s)
+-- Its caller holds the chunks: nobody can add one, so the highest is a line between before and after.
+INSERT INTO docyard.embedding_models AS model
+    (name, provider, dimension, hash, settings, backfill_to, state, activated_at)
+VALUES (%(name)s, %(provider)s, %(dimension)s, %(hash)s, %(settings)s::jsonb,
+    (SELECT coalesce(max(chunk.id), 0) FROM docyard.chunks AS chunk), %(state)s::text,
+    CASE WHEN %(state)s::text = 'active' THEN docyard.clock() END)
 ON CONFLICT (name) DO NOTHING
-RETURNING id, name, provider, dimension, hash, state, created_at, activated_at, retired_at;
+RETURNING {columns};
 
 -- name: activate_first
--- Only into an empty place: a change of models is a migration with its own checks.
-UPDATE docyard.embedding_models SET state = 'active', activated_at = docyard.clock()
-WHERE id = %(id)s AND NOT EXISTS (SELECT FROM docyard.embedding_models WHERE state = 'active')
-RETURNING id, name, provider, dimension, hash, state, created_at, activated_at, retired_at;
+-- Only into an empty place: a change of models is a cut-over with its own checks.
+UPDATE docyard.embedding_models AS model SET state = 'active', activated_at = docyard.clock()
+WHERE model.id = %(id)s AND NOT EXISTS (SELECT FROM docyard.embedding_models WHERE state = 'active')
+RETURNING {columns};
+
+-- name: activate
+UPDATE docyard.embedding_models AS model
+SET state = 'active', activated_at = docyard.clock(), retired_at = NULL
+WHERE model.id = %(id)s
+RETURNING {columns};
+
+-- name: add_settings
+-- What is known already stays.
+UPDATE docyard.embedding_models AS model SET settings = %(settings)s::jsonb || model.settings
+WHERE model.id = %(id)s AND NOT model.settings ?& ARRAY(SELECT jsonb_object_keys(%(settings)s::jsonb))
+RETURNING {columns};
+
+-- name: replace_settings
+UPDATE docyard.embedding_models AS model SET settings = model.settings || %(settings)s::jsonb
+WHERE model.id = %(id)s AND NOT model.settings @> %(settings)s::jsonb
+RETURNING {columns};
+
+-- name: set_state
+-- To become active, or to cease to be, is a cut-over and not done here.
+UPDATE docyard.embedding_models AS model SET state = %(state)s
+WHERE model.name = %(name)s AND model.state <> 'active'
+RETURNING {columns};

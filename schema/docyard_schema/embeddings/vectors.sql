@@ -21,7 +21,10 @@ ORDER BY chunk.document_id, chunk.ordinal;
 -- foreign key would fail the whole statement); in the order of their ids, so that two writers cannot wait for
 -- each other.
 WITH model AS MATERIALIZED (
-    SELECT id FROM docyard.embedding_models WHERE id = %(model)s::integer FOR SHARE
+    SELECT held.id
+    FROM (SELECT pg_advisory_xact_lock_shared(hashtext('docyard.embedding_models'), %(model)s::integer)) AS gate
+    CROSS JOIN docyard.embedding_models AS held
+    WHERE held.id = %(model)s::integer FOR SHARE OF held
 )
 INSERT INTO docyard.embeddings (model_id, chunk_id, embedding, content_hash)
 SELECT model.id, chunk.id, stored.embedding, chunk.content_hash
@@ -57,8 +60,13 @@ ON CONFLICT (chunk_id, model_id) DO UPDATE
 SET embedding = excluded.embedding, content_hash = excluded.content_hash;
 
 -- name: hold_model
--- A writer of vectors holds its model's row, so that a cut-over waits for it and it for a cut-over.
-SELECT dimension, state FROM docyard.embedding_models WHERE id = %(model)s FOR SHARE;
+-- A writer of vectors holds its model's row, so that a cut-over waits for it and it for a cut-over. Before that it
+-- passes the gate (cut_over.sql): there who came first goes first, while a row that is held FOR SHARE by one writer
+-- after the other is never free for a cut-over.
+SELECT model.dimension, model.state
+FROM (SELECT pg_advisory_xact_lock_shared(hashtext('docyard.embedding_models'), %(model)s::integer)) AS gate
+CROSS JOIN docyard.embedding_models AS model
+WHERE model.id = %(model)s FOR SHARE OF model;
 
 -- name: record_failures
 INSERT INTO docyard.embedding_failures (model_id, chunk_id, code, message, content_hash)

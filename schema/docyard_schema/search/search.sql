@@ -1,13 +1,16 @@
 -- name: prepare_search
 -- Before a search, in its transaction: settings for that alone, and whether the model is as the caller knows
--- it (NULL: no vectors are wanted). The cast to vector comes first, when the statement is parsed: it loads
+-- it (NULL: no vectors are wanted). Naming the embeddings locks them until the transaction ends: the model cannot be
+-- dropped between this statement and the search, which would find nothing then. The cast to vector comes first, when the statement is parsed: it loads
 -- pgvector's library, before which its settings are unknown to the session.
 -- An HNSW index gives at most ef_search rows and fewer under a filter, unless it scans on (FAULTS). A custom
 -- plan each time costs 1 ms and sees which filters are absent; compiling costs more than it saves here.
 -- literal: model = 1
 -- literal: dimension = 256
 SELECT pgvector.vector_dims('[1]'::pgvector.vector), %(language)s::regconfig,
-    (SELECT model.dimension = {dimension} FROM docyard.embedding_models AS model WHERE model.id = {model}),
+    (SELECT model.dimension = {dimension} AND to_regclass('docyard.embeddings_{model}') IS NOT NULL
+            AND NOT EXISTS (SELECT FROM docyard.embeddings WHERE false)
+        FROM docyard.embedding_models AS model WHERE model.id = {model}),
     ARRAY[current_setting('hnsw.ef_search'), current_setting('hnsw.iterative_scan'),
         current_setting('hnsw.max_scan_tuples'), current_setting('plan_cache_mode'), current_setting('jit'),
         current_setting('client_min_messages')] AS before,

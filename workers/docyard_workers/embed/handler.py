@@ -7,27 +7,25 @@ and notes the texts that the model refused; that of the last request completes t
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import TYPE_CHECKING
 from uuid import UUID  # noqa: TC003 - a field of the payload
 
 from pydantic import BaseModel, ConfigDict
 
-from docyard_queue import Attempt, Done, NewJob, RateLimited
+from docyard_queue import Attempt, Done, RateLimited
 from docyard_schema import ModelRepository, VectorRepository
-from docyard_schema.embeddings import build_index, index_is_due
+from docyard_schema.embeddings import IndexOptions
 from docyard_workers.embed import errors
+from docyard_workers.embed.index_job import BuildIndex
 from docyard_workers.embed.requests import Answered, ask
 
 if TYPE_CHECKING:
     from docyard_queue import Backoff, Registry
     from docyard_schema import Connection, Database, EmbeddingModel
-    from docyard_workers.embed.providers import EmbeddingProvider
+    from docyard_workers.embed.providers import EmbeddingProvider, Providers
 
 QUEUE = "embed"
 KIND = "embed"
-INDEX_KIND = "build_vector_index"
-_SECONDS_BETWEEN_INDEX_CHECKS = 30
 
 
 class EmbedPayload(BaseModel):
@@ -38,35 +36,33 @@ class EmbedPayload(BaseModel):
     document_id: UUID
 
 
-class IndexPayload(BaseModel):
-    """What a ``build_vector_index`` job is told: the model's name."""
-
-    model: str
-
-
 class Embed:
-    """Handles ``embed`` jobs with one provider, whose model must be the database's active one."""
+    """Handles ``embed`` jobs with the provider of the database's active model."""
 
-    def __init__(self, database: Database, provider: EmbeddingProvider) -> None:
+    def __init__(self, database: Database, providers: Providers, index: IndexOptions | None = None) -> None:
         self._database = database
-        self._provider = provider
+        self._index = BuildIndex(database, index or IndexOptions())
+        self._providers = providers
+        self._provider: EmbeddingProvider = providers.configured
         self._models = ModelRepository(database)
         self._vectors = VectorRepository(database)
         self._model: EmbeddingModel | None = None
         self._choosing = asyncio.Lock()
-        self._checked_index = 0.0
 
     def register(self, registry: Registry, backoff: Backoff | None = None) -> None:
         """Add the handlers to a registry; ``backoff`` of None is the registry's default."""
         registry.handler(KIND, queue=QUEUE, max_attempts=20, backoff=backoff)(self.run)
-        registry.handler(INDEX_KIND, queue="maintain", max_attempts=3, backoff=backoff)(self.build_index)
+        self._index.register(registry, backoff)
 
     async def model(self) -> EmbeddingModel:
         """The active model, which the provider must be of; raises :class:`ModelMismatch` naming both."""
         async with self._choosing:
             if self._model is None:
-                await self._provider.start()
-                self._model = await self._models.use(self._provider.model)
+                configured = self._providers.configured
+                await configured.start()
+                model = await self._models.use(configured.model, settings=self._providers.settings)
+                self._provider = await self._providers.of(model)
+                self._model = model
             return self._model
 
     async def run(self, attempt: Attempt, payload: EmbedPayload) -> Done | None:
@@ -95,27 +91,13 @@ class Embed:
         async with attempt.commit(result) as connection:
             if answered is not None:
                 await self._write(model, answered, connection)
-            if await self._wants_index(model):
-                job = NewJob(INDEX_KIND, {"model": model.name}, queue="maintain", unique_key=INDEX_KIND)
+            job = await self._index.wanted(model)
+            if job is not None:
                 await attempt.enqueue(job, connection=connection)
         return None
-
-    async def build_index(self, attempt: Attempt, payload: IndexPayload) -> None:
-        """Build the active model's vector index, unless another job did so meanwhile."""
-        model = await self._models.active()
-        if model is not None and model.name == payload.model and await index_is_due(self._database, model):
-            await build_index(self._database, model)
 
     async def _write(self, model: EmbeddingModel, answered: Answered, connection: Connection) -> None:
         if answered.vectors:
             await self._vectors.write(model, answered.vectors, connection=connection)
         if answered.failures:
             await self._vectors.record_failures(model, answered.failures, connection=connection)
-
-    async def _wants_index(self, model: EmbeddingModel) -> bool:
-        # The answer changes a few times in a database's life; asking for every document would be waste.
-        now = time.monotonic()
-        if now - self._checked_index < _SECONDS_BETWEEN_INDEX_CHECKS:
-            return False
-        self._checked_index = now
-        return await index_is_due(self._database, model)

@@ -1,7 +1,8 @@
 """The ``ingest`` job: from a source to a stored document, its chunks, and the ``embed`` job that follows.
 
 source → bytes → hash (unchanged: done) → text and chunks in a child process → one transaction that writes
-the version and the chunks, enqueues ``embed`` and completes the job.
+the version and the chunks, enqueues ``embed`` (and ``backfill`` for each model that is kept beside the active
+one) and completes the job.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from docyard_queue import Attempt, Done, NewJob
-from docyard_schema import DocumentRepository, NewDocument
+from docyard_schema import DocumentRepository, ModelRepository, NewDocument
 from docyard_schema.documents import identify
 from docyard_workers.ingest.original import exact_text
 from docyard_workers.ingest.sources import SourceBytes, read_source
 from docyard_workers.ingest.text_search_language import text_search_language
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from docyard_queue import Backoff, Registry
-    from docyard_schema import Database, Stored
+    from docyard_schema import Database, EmbeddingModel, Stored
     from docyard_workers.ingest.isolation import ChildPool
     from docyard_workers.ingest.preparation import ChunkOptions, ParsedAndChunked
 
@@ -54,6 +57,7 @@ class Ingest:
         self, database: Database, parsers: ChildPool, chunking: ChunkOptions, max_bytes: int
     ) -> None:
         self._documents = DocumentRepository(database)
+        self._models = ModelRepository(database)
         self._parsers = parsers
         self._chunking = chunking
         self._max_bytes = max_bytes
@@ -81,9 +85,12 @@ class Ingest:
         result: dict[str, Any] = {"status": "created" if stored is None else "updated", "chunks": len(chunks)}
         async with attempt.commit(result) as connection:
             written = await self._documents.store(document, chunks, connection=connection)
-            if written.added:
-                job = embed_job(written, attempt)
-                await attempt.enqueue(job, connection=connection)
+            # A removed document may come back without a new chunk, and lack a model registered meanwhile.
+            if written.added or (stored is None and written.kept):
+                # Asked for after the chunks were written: a model that is registered at this moment waits for
+                # us, or is among them.
+                models = await self._models.kept(connection=connection)
+                await attempt.enqueue(*embed_jobs(written, models, attempt), connection=connection)
         return None
 
     async def _says_more(self, payload: IngestPayload, uri: str) -> bool:
@@ -127,12 +134,35 @@ class Ingest:
         )
 
 
-def embed_job(written: Stored, attempt: Attempt) -> NewJob:
-    """The job that gives a document's new chunks their vectors, in the batch of the job that made them."""
-    return NewJob(
-        "embed",
-        {"document_id": str(written.document_id)},
-        queue="embed",
-        priority=attempt.job.priority,
-        batch_id=attempt.job.batch_id,
-    )
+def embed_jobs(written: Stored, models: Sequence[EmbeddingModel], attempt: Attempt) -> list[NewJob]:
+    """The jobs that give a document's new chunks their vectors, one for each of ``models``.
+
+    That of the active model is in the batch of the job that made the chunks: the document is searchable
+    when it is done. Those of other models are not, for nobody waits for them. Without a model one job is
+    for the first that comes.
+    """
+    payload = {"document_id": str(written.document_id)}
+    weight = max(1, written.added)
+    active = [model.name for model in models if model.state == "active"]
+    jobs = [
+        NewJob(
+            "embed",
+            payload | ({"model": active[0]} if active else {}),
+            queue="embed",
+            priority=attempt.job.priority,
+            batch_id=attempt.job.batch_id,
+            weight=weight,
+        )
+    ]
+    jobs += [
+        NewJob(
+            "backfill",
+            payload | {"model": model.name},
+            queue="migrate",
+            priority=attempt.job.priority,
+            weight=weight,
+        )
+        for model in models
+        if model.state != "active"
+    ]
+    return jobs

@@ -4,6 +4,7 @@ Importing this package is cheap: the client library and the local model load whe
 """
 
 from docyard_workers.embed.providers.choose import EmbeddingConfig, choose_provider
+from docyard_workers.embed.providers.of_model import Providers
 from docyard_workers.embed.providers.protocol import (
     Embedded,
     EmbeddingProvider,
@@ -17,6 +18,7 @@ __all__ = [
     "EmbeddingConfig",
     "EmbeddingProvider",
     "ProviderLimits",
+    "Providers",
     "TextFailure",
     "Vector",
     "choose_provider",

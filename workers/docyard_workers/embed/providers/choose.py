@@ -31,6 +31,7 @@ class EmbeddingConfig:
     - ``dimension``: not said: the model's own, and none is sent.
     - ``base_url``, ``api_key``, ``organization``, ``project``: not said: ``OPENAI_BASE_URL``,
       ``OPENAI_API_KEY``, ``OPENAI_ORG_ID``, ``OPENAI_PROJECT_ID``.
+    - ``api_keys``: keys by host, for registered models at other servers than ``base_url``.
     - ``headers``: sent with every request, Azure's ``api-key`` for one.
     - ``timeout``: of one whole request.
     - ``price_per_million_tokens``: in US dollars; not said: the known models' own, else unknown.
@@ -42,6 +43,7 @@ class EmbeddingConfig:
     dimension: int | None = None
     base_url: str | None = None
     api_key: str | None = field(default=None, repr=False)
+    api_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     organization: str | None = None
     project: str | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)

@@ -1,0 +1,1 @@
+ALTER TABLE docyard.embedding_models DROP COLUMN backfill_to, DROP COLUMN settings;
