@@ -15,6 +15,7 @@ from docyard.reembedding import Reembedding
 from docyard.settings import Settings, load_settings
 from docyard_queue import NewJob, PostgresEngine, create_batch
 from docyard_schema import ConfigError, Database, InvalidInput, ModelMismatch, ModelRepository
+from docyard_schema.embeddings.in_place import is_filling
 from docyard_schema.search import DocumentSearch, SearchResult
 from docyard_workers.embed.errors import EmbeddingError
 from docyard_workers.ingest.handler import KIND, QUEUE
@@ -236,6 +237,8 @@ class Docyard:
             model = await ModelRepository(self.database).active() if mode != "text" else None
             if model is not None:
                 vector, degraded = await self._embed_query(query, model, required=mode == "vector")
+                if degraded is None and is_filling(model):
+                    degraded = f"The vectors of {model.name} are still being made: found by those there are."
             try:
                 return await DocumentSearch(self.database).search(
                     query,
