@@ -171,13 +171,13 @@ class Docyard:
         strategy: Strategy = "beside",
         activate: bool = True,
     ) -> Reembedding:
-        """Enqueue what it takes to make ``model`` the one that searches use, or join it where it is under way.
+        """Enqueue what makes ``model`` the one that searches use, or join it where it is under way.
 
-        ``model`` is the provider's name or a registered one; what is None is as configured. One short text is
-        embedded first, so a wrong key or name raises before anything is enqueued. ``beside`` activates the
-        model when all is there and verified; ``in-place`` activates it first and drops the old vectors, for who
-        has no room for two: searches go by words meanwhile, and say so. ``activate=False`` ends before the
-        cut-over. Raises :class:`Conflict` while a reembed to another model is under way.
+        ``model`` is the provider's name or a registered one. One short text is embedded first, so a wrong
+        key or name raises before anything is enqueued. ``beside`` activates the model when all is there and
+        verified; ``in-place`` activates it first and drops the old vectors, for who has no room for two:
+        searches go by words meanwhile, and say so. ``activate=False`` ends before the cut-over. Raises
+        :class:`Conflict` while a reembed to another model is under way.
         """
         target = Target(model=model, provider=provider, dimension=dimension, base_url=base_url)
         registered, begun = await begin_reembed(

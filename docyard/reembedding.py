@@ -20,9 +20,10 @@ _LONGEST_PAUSE = 0.5
 
 
 class Reembedding:
-    """A reembed in the database: its ``model``, its batch's id, and whether it was under way before (``joined``).
+    """A reembed in the database: its ``model`` and its batch's id.
 
-    ``batch_id`` is None when the model was active already: then nothing was begun.
+    ``joined``: it was under way before. ``batch_id`` is None when the model was active already: then nothing
+    was begun.
     """
 
     def __init__(self, database: Database, model: EmbeddingModel, begun: Begun | None) -> None:

@@ -45,7 +45,9 @@ async def reembed(
     ] = None,
     dimension: Annotated[
         int | None,
-        typer.Option(min=1, max=4000, help="Numbers per vector. Not given: the model's own.", show_default=False),
+        typer.Option(
+            min=1, max=4000, help="Numbers per vector. Not given: the model's own.", show_default=False
+        ),
     ] = None,
     base_url: Annotated[
         str | None,
@@ -69,8 +71,8 @@ async def reembed(
 ) -> int:
     """Make the vectors of another model, verify them, and let searches use it from one moment to the next.
 
-    The same call again goes on where the last one ended. Until the end searches use the old model, which stays
-    until it is dropped: docyard models rollback, docyard models drop NAME.
+    The same call again goes on where the last one ended. Until the end searches use the old model, and it
+    stays until it is dropped: docyard models rollback, docyard models drop NAME.
     """
     from docyard.cli.migrate_telling import tell_end, tell_estimate, tell_started
 
@@ -91,7 +93,7 @@ async def reembed(
         await _work(invocation, yard, begun)
         failed = await tell_end(output, begun, as_json=as_json)
         if invocation.stopping.signal is not None and not failed.has_ended:
-            output.note(f"Stopped before the end. Go on: docyard migrate reembed --model {model}")
+            output.note(f"Stopped before the end. Go on: docyard migrate reembed --model {begun.model.name}")
             invocation.stopping.raise_if_stopped()
         return FAILED if failed.has_failed or not failed.has_ended else DONE
 

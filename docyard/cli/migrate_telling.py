@@ -89,9 +89,8 @@ def _tell_result(output: Output, result: dict[str, Any]) -> None:
         output.note(f"… and {failed - len(result['exceptions']):,} more, in docyard.embedding_failures.")
     near = result["neighbours"]
     if result["recall"] is not None:
-        output.line(
-            f"Search finds {result['recall'] * near:.2f} of the exact {near} nearest ({result['questions']} asked)."
-        )
+        found, asked = f"{result['recall'] * near:.2f}", counted(result["questions"], "question")
+        output.line(f"A search finds {found} of the exact {near} nearest ({asked}).")
     if result["overlap"] is not None:
         old = result["compared_with"]
         output.line(f"Of these {result['overlap'] * near:.2f} are the same as with {old}.")

@@ -24,9 +24,7 @@ def models() -> Iterator[EmbeddingServer]:
 @pytest.fixture
 def environment(models: EmbeddingServer) -> dict[str, str]:
     """The settings of the old model."""
-    return asking(
-        models, DOCYARD_EMBEDDING_MODEL=OLD, DOCYARD_EMBEDDING_DIMENSION=str(OLD_DIMENSION)
-    )
+    return asking(models, DOCYARD_EMBEDDING_MODEL=OLD, DOCYARD_EMBEDDING_DIMENSION=str(OLD_DIMENSION))
 
 
 @pytest.fixture

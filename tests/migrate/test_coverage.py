@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
-import pytest
 from support.examples import an_identity, embed, store
 from support.yards import rows
 
@@ -20,6 +20,8 @@ from docyard_schema.embeddings.coverage import (
 )
 
 if TYPE_CHECKING:
+    import pytest
+
     from docyard_schema import Database, EmbeddingModel
 
 
@@ -62,7 +64,7 @@ async def test_what_is_missing_is_cut_into_ranges_in_the_order_of_the_ids(databa
     found = await ranges(database, model, 4)
     assert [part.chunks for part in found] == [4, 4, 2]
     assert (found[0].first, found[-1].last) == (ids[0], ids[-1])
-    assert all(before.last < after.first for before, after in zip(found, found[1:], strict=False))
+    assert all(before.last < after.first for before, after in pairwise(found))
 
 
 async def test_ranges_go_on_from_window_to_window(

@@ -24,7 +24,8 @@ async def _like(database: Database, model: EmbeddingModel, other: EmbeddingModel
     await rows(
         database,
         "INSERT INTO docyard.embeddings (model_id, chunk_id, embedding, content_hash) "
-        "SELECT %s, chunk_id, embedding, content_hash FROM docyard.embeddings WHERE model_id = %s RETURNING 1",
+        "SELECT %s, chunk_id, embedding, content_hash FROM docyard.embeddings WHERE model_id = %s "
+        "RETURNING 1",
         other.id,
         model.id,
     )

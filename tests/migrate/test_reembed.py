@@ -254,12 +254,15 @@ async def test_a_job_that_runs_again_after_a_rollback_does_not_undo_it(yard: Doc
     await yard.work()
     await ModelRepository(yard.database).rollback()
     # As it would be if a crash had come between the cut-over and the job's completion.
-    assert await value(
-        yard.database,
-        "SELECT job.status::text FROM docyard.batches AS batch JOIN docyard.procrastinate_jobs AS job "
-        "ON job.id = batch.callback_job_id WHERE batch.id = %s",
-        begun.batch_id,
-    ) == "succeeded"
+    assert (
+        await value(
+            yard.database,
+            "SELECT job.status::text FROM docyard.batches AS batch JOIN docyard.procrastinate_jobs AS job "
+            "ON job.id = batch.callback_job_id WHERE batch.id = %s",
+            begun.batch_id,
+        )
+        == "succeeded"
+    )
     assert await states(yard) == {OLD_NAME: "active", NEW_NAME: "retired"}
 
 

@@ -1,7 +1,7 @@
 """``docyard`` as a process that kills itself, with SIGKILL, at a named step of a reembed.
 
-``python dying_reembed.py STEP migrate reembed …``; the step ``-`` is none. Ranges are small, and every model is
-worth an index, so that a corpus of some hundred chunks goes through all the steps of a large one.
+``python dying_reembed.py STEP migrate reembed …``; the step ``-`` is none. Ranges are small, and every model
+is worth an index, so that a corpus of some hundred chunks goes through all the steps of a large one.
 """
 
 from __future__ import annotations

@@ -24,9 +24,7 @@ def as_answer(result: SearchResult) -> Answer:
 
 async def answers(yard: Docyard, questions: Sequence[Question]) -> dict[Question, Answer]:
     """What each question finds now."""
-    return {
-        (query, mode): as_answer(await yard.search(query, mode=mode)) for query, mode in questions
-    }
+    return {(query, mode): as_answer(await yard.search(query, mode=mode)) for query, mode in questions}
 
 
 @dataclass

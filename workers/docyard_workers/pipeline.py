@@ -13,6 +13,7 @@ from docyard_workers.ingest.handler import Ingest
 from docyard_workers.ingest.isolation import DEADLINE, ChildPool
 from docyard_workers.ingest.preparation import ChunkOptions
 from docyard_workers.ingest.sources import MAX_BYTES
+from docyard_workers.migrate.reembed import Reembed
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -49,6 +50,7 @@ class Pipeline:
         self.provider: EmbeddingProvider = self.providers.configured
         self._parsers = ChildPool(options.parser_processes, deadline=options.parser_deadline)
         self.embed = Embed(database, self.providers, options.index)
+        self.reembed = Reembed(database, options.index)
         self.ingest = Ingest(database, self._parsers, options.chunking, options.max_bytes)
         self._retry = options.retry
 
@@ -57,6 +59,7 @@ class Pipeline:
         registry = Registry()
         self.ingest.register(registry, self._retry)
         self.embed.register(registry, self._retry)
+        self.reembed.register(registry, self._retry)
         return registry.include(own) if own is not None else registry
 
     async def __aenter__(self) -> Self:

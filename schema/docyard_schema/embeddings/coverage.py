@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from docyard_schema.database import Connection, Database
-    from docyard_schema.embeddings.models import EmbeddingModel
+    from docyard_schema.embeddings.records import EmbeddingModel
 
 _statements = load_statements("docyard_schema.embeddings", "coverage.sql")
 

@@ -47,9 +47,7 @@ async def switch_in_place(database: Database, name: str) -> EmbeddingModel:
             await models.drop(active.name, connection=connection)
         return await required(database, name, connection)
 
-    return await in_short_tries(
-        database, switch, what=f"The switch to {name}", operation="reembed"
-    )
+    return await in_short_tries(database, switch, what=f"The switch to {name}", operation="reembed")
 
 
 async def filled(database: Database, model: EmbeddingModel, *, connection: Connection) -> None:

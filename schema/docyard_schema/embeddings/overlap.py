@@ -1,7 +1,7 @@
-"""Two samples of a model's quality: what its index finds of the exact nearest, and how it differs from another.
+"""Samples of a model's quality: what its index finds of the exact nearest, and how it differs from another.
 
-The sampled questions are stored vectors themselves. A neighbour counts as found when it is as near as the exact
-tenth: among equal texts it is chance which of them an index names.
+The sampled questions are stored vectors themselves. A neighbour counts as found when it is as near as the
+exact tenth: among equal texts it is chance which of them an index names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from docyard_schema.database import Connection, Database
-    from docyard_schema.embeddings.models import EmbeddingModel
+    from docyard_schema.embeddings.records import EmbeddingModel
 
 _statements = load_statements("docyard_schema.embeddings", "overlap.sql")
 
@@ -51,10 +51,10 @@ async def sample_quality(
     questions: int = _QUESTIONS,
     seconds: float = 60,
 ) -> Sample:
-    """Ask ``model`` with some of its vectors, exactly and as a search does, and ``other`` about the same chunks.
+    """Ask ``model`` with some of its vectors, exactly and as a search does, and ``other`` about those chunks.
 
-    The same chunks each time, while the corpus is the same. Ends early after ``seconds``: an exact answer reads
-    all vectors.
+    The same chunks each time, while the corpus is the same. Ends early after ``seconds``: an exact answer
+    reads all vectors.
     """
     recalls: list[float] = []
     overlaps: list[float] = []
@@ -74,9 +74,7 @@ async def sample_quality(
             furthest = exact[-1][1] + _ALIKE
             recalls.append(min(1.0, sum(distance <= furthest for _, distance in found) / len(exact)))
             if other is not None and others is not None:
-                known = _without(
-                    await _nearest(database, connection, other, others, indexed=True), chunk_id
-                )
+                known = _without(await _nearest(database, connection, other, others, indexed=True), chunk_id)
                 both = {name for name, _ in found} & {name for name, _ in known}
                 overlaps.append(len(both) / len(exact))
     return Sample(
@@ -95,11 +93,11 @@ async def _sampled(
     questions: int,
 ) -> list[tuple[int, str, str | None]]:
     cursor = await connection.execute(database.sql(_statements.bounds), {"model": model.id})
-    first, last = await cursor.fetchone() or (None, None)
-    if first is None:
+    row = await cursor.fetchone()
+    if row is None or row[0] is None:
         return []
     chance = random.Random(model.id)  # noqa: S311 - a sample, not a secret
-    points = [chance.randint(first, last) for _ in range(questions)]
+    points = [chance.randint(row[0], row[1]) for _ in range(questions)]
     values = {"points": points, "model": model.id, "other": None if other is None else other.id}
     cursor = await connection.execute(database.sql(_statements.sample), values)
     return [(row[0], row[1], row[2]) for row in await cursor.fetchall()]

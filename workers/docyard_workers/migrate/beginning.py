@@ -1,4 +1,4 @@
-"""Begins a reembed: proves that the model can be had, registers it, plans the work, or joins what is under way."""
+"""Begins a reembed: proves that the model can be had, registers it, and plans the work or joins it."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from docyard_schema.embeddings import ModelRepository
@@ -11,6 +10,8 @@ from docyard_schema.embeddings.coverage import workload
 from docyard_schema.errors import InvalidInput
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from docyard_schema import Database, ModelIdentity
     from docyard_workers.embed.providers import EmbeddingProvider
 
@@ -30,8 +31,8 @@ class Estimate:
     """What is to be done for a model, and what it would take; ``None`` is unknown without asking.
 
     ``chunks`` lack a vector; ``texts`` of them are different and travel, with ``tokens``, in ``requests`` at
-    least. ``price`` is in US dollars. ``seconds`` rests on ``assumed``. ``bytes`` is the room that the vectors
-    and their index need beside the others.
+    least. ``price`` is in US dollars. ``seconds`` rests on ``assumed``. ``bytes`` is the room that vectors
+    and index need beside the others.
     """
 
     model: str

@@ -1,8 +1,8 @@
 """The last job of a reembed: when its ranges have ended it builds the index, verifies, and activates.
 
-Every step looks at what is there before it does anything, so the job may be killed anywhere and run again. What
-is missing and on its way (documents that came meanwhile) is waited for; what nobody brings any more is planned
-once more; what was given up ends the reembed, and the old model stays.
+Every step looks at what is there before it does anything, so the job may be killed anywhere and run again.
+What is missing and on its way (documents that came meanwhile) is waited for; what nobody brings any more is
+planned once more; what was given up ends the reembed, and the old model stays.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from docyard_queue import Cancel, PermanentError, Snooze
 from docyard_schema import ModelRepository
-from docyard_schema.embeddings import build_index
+from docyard_schema.embeddings import IndexOptions, build_index
 from docyard_schema.embeddings.coverage import unhurried
 from docyard_schema.embeddings.cut_over import missing
 from docyard_schema.embeddings.in_place import filled
@@ -48,8 +48,9 @@ class ReembedPayload(BaseModel):
 class Reembed:
     """Handles ``reembed`` jobs."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, index: IndexOptions | None = None) -> None:
         self._database = database
+        self._index = index or IndexOptions()
         self._models = ModelRepository(database)
 
     def register(self, registry: Registry, backoff: Backoff | None = None) -> None:
@@ -60,7 +61,9 @@ class Reembed:
         """Bring the model to its place, or say why not."""
         model = await self._models.get(payload.model)
         if model is None:
-            raise PermanentError(f"The model {payload.model} was dropped while a reembed to it was under way.")
+            raise PermanentError(
+                f"The model {payload.model} was dropped while a reembed to it was under way."
+            )
         if (await standing(self._database, payload.batch_id)).cancelled:
             return Cancel("its batch was cancelled")
         active = await self._models.active()
@@ -101,7 +104,8 @@ class Reembed:
             row = await cursor.fetchone()
         if row is not None and row[0]:
             await attempt.report_progress(phase="indexing")
-            await build_index(self._database, model)
+            options = self._index
+            await build_index(self._database, model, m=options.m, ef_construction=options.ef_construction)
 
     async def _end(
         self, attempt: Attempt, model: EmbeddingModel, result: dict[str, Any], *, activate: bool

@@ -27,8 +27,8 @@ _NAMED = 20
 class Verified:
     """What was found out about a model whose vectors are complete.
 
-    ``exceptions`` names the first texts that the model refused as (chunk id, source, code, message); ``failed``
-    is how many there are. ``recall`` and ``overlap`` are shares of the 10 nearest, see
+    ``exceptions`` names the first texts that the model refused as (chunk id, source, code, message);
+    ``failed`` is how many there are. ``recall`` and ``overlap`` are shares of the 10 nearest, see
     :class:`~docyard_schema.embeddings.overlap.Sample`; ``compared_with`` is the model of the overlap.
     """
 
@@ -99,8 +99,9 @@ async def incomplete(database: Database, model: EmbeddingModel, batch_id: UUID) 
         told += f"; {len(dead)}{' or more' if len(dead) == _NAMED else ''} jobs were given up: "
         told += "; ".join(_described(entry) for entry in dead[:5])
         told += "; …" if len(dead) > 5 else ""
+    state = "Searches go on without them" if model.state == "active" else "Nothing was activated"
     return VerificationError(
-        f"{told}. Nothing was activated.",
+        f"{told}. {state}.",
         hint=f"When the cause is gone: docyard migrate reembed --model {model.name}   "
         "It makes what is missing and nothing else.",
         operation="reembed",

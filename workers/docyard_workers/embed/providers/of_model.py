@@ -68,9 +68,7 @@ class Providers:
         ``provider`` of None is seen by the model's name, ``base_url`` of None is that of the settings, else
         the provider's own. The provider is started: raises what :meth:`of` raises.
         """
-        made, settings = self.made_for(
-            model=model, provider=provider, dimension=dimension, base_url=base_url
-        )
+        made, settings = self.made_for(model=model, provider=provider, dimension=dimension, base_url=base_url)
         try:
             await made.start()
             return made.model, settings
