@@ -23,8 +23,14 @@ def models() -> Iterator[EmbeddingServer]:
 
 @pytest.fixture
 def environment(models: EmbeddingServer) -> dict[str, str]:
-    """The settings of the old model."""
-    return asking(models, DOCYARD_EMBEDDING_MODEL=OLD, DOCYARD_EMBEDDING_DIMENSION=str(OLD_DIMENSION))
+    """The settings of the old model, and small requests: a reembed takes many."""
+    return asking(
+        models,
+        DOCYARD_EMBEDDING_MODEL=OLD,
+        DOCYARD_EMBEDDING_DIMENSION=str(OLD_DIMENSION),
+        DOCYARD_EMBEDDING_MAX_TEXTS_PER_REQUEST="20",
+        DOCYARD_CHUNK_SIZE="400",
+    )
 
 
 @pytest.fixture
@@ -34,7 +40,7 @@ def corpus(tmp_path: Path) -> Path:
     folder.mkdir()
     pages = sorted((Path(__file__).parents[2] / "docs").rglob("*.md"))
     for page in pages[:24]:
-        (folder / page.name).write_text(page.read_text()[:9_000])
+        (folder / f"{page.parent.name}-{page.name}").write_text(page.read_text()[:6_000])
     return folder
 
 

@@ -102,6 +102,38 @@ async def test_killed_at_a_step_and_started_again_it_ends_right_and_no_search_no
 
 
 @pytest.mark.slow
+async def test_killed_while_it_fills_it_sends_only_what_was_on_its_way_again(
+    url: str,
+    environment: dict[str, str],
+    corpus: Path,
+    models: EmbeddingServer,
+    command: Callable[..., Process],
+) -> None:
+    async with open_yard(url, environment) as yard:
+        await ingest(yard, corpus)
+        chunks = await value(yard.database, "SELECT count(*) FROM docyard.chunks")
+        models.latency = 0.3
+        models.reset()
+        async with _searched(yard):
+            killed = command(*TO_NEW)
+
+            async def half_filled() -> bool:
+                return await value(yard.database, _VECTORS, NEW_NAME) >= chunks // 4
+
+            await eventually(half_filled, seconds=60, what="a part of the vectors")
+            killed.kill()
+            made = await value(yard.database, _VECTORS, NEW_NAME)
+            assert made < chunks, "it was killed too late for this test"
+            again = command(*TO_NEW)
+            await eventually(lambda: again.ended, seconds=60, what="the second call to end")
+            assert again.code == 0, again.said
+        await _ended_right(yard, models)
+        questions = {query for query, _ in QUESTIONS} | {"docyard"}
+        twice = [text for text, times in models.counts.embedded.items() if times > 1 and text not in questions]
+        assert len(twice) <= models.counts.most_at_once * 20
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 async def test_killed_again_and_again_at_any_moment_it_ends_right_and_no_search_notices(
     url: str,
@@ -112,14 +144,16 @@ async def test_killed_again_and_again_at_any_moment_it_ends_right_and_no_search_
     seed: int,
 ) -> None:
     chance = random.Random(seed)
-    models.latency = 0.02
     async with open_yard(url, environment) as yard:
         await ingest(yard, corpus)
-        models.latency = 0.15
+        models.latency = 0.3
         async with _searched(yard):
-            for _life in range(8):
+            for _life in range(6):
                 process = command(*TO_NEW)
-                await asyncio.sleep(chance.uniform(0.3, 3.5))
+                await eventually(
+                    lambda process=process: process.ended or "worker.started" in process.said, seconds=60
+                )
+                await asyncio.sleep(chance.expovariate(2))
                 if process.ended:
                     break
                 process.kill()
