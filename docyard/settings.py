@@ -56,6 +56,27 @@ class Settings(DatabaseSettings):
     embedding_price_per_million_tokens: Decimal | None = Field(
         None, ge=0, description="Price in US dollars. None: the known models' own."
     )
+    embedding_max_texts_per_request: int | None = Field(
+        None, ge=1, description="Most texts of one request. None: 2,048."
+    )
+    embedding_max_tokens_per_request: int | None = Field(
+        None, ge=1, description="Most tokens of one request. None: 300,000."
+    )
+    embedding_max_tokens_per_text: int | None = Field(
+        None, ge=1, description="Most tokens of one text. None: 8,192."
+    )
+    embedding_parallel_requests: int | None = Field(
+        None, ge=1, description="Requests that one worker process sends at once. None: 4."
+    )
+    embedding_longest_wait_seconds: float = Field(
+        5, ge=0, description="How long a text waits at most for others to fill its request."
+    )
+    embedding_daily_ceiling: Decimal | None = Field(
+        None,
+        ge=0,
+        description="Most US dollars that all vectors of a day (UTC) may cost; then jobs wait for midnight. "
+        "None: no ceiling.",
+    )
     vector_index_m: int = Field(
         16, ge=2, le=100, description="Neighbours that a vector has in each layer of an HNSW index (m)."
     )
@@ -117,8 +138,14 @@ class Settings(DatabaseSettings):
                 api_keys=_keys_by_host(self.embedding_api_keys),
                 timeout=timedelta(seconds=self.embedding_timeout_seconds),
                 price_per_million_tokens=self.embedding_price_per_million_tokens,
+                max_texts_per_request=self.embedding_max_texts_per_request,
+                max_tokens_per_request=self.embedding_max_tokens_per_request,
+                max_tokens_per_text=self.embedding_max_tokens_per_text,
+                parallel_requests=self.embedding_parallel_requests,
             ),
+            longest_wait=timedelta(seconds=self.embedding_longest_wait_seconds),
             chunking=ChunkOptions(size=self.chunk_size, overlap=self.chunk_overlap),
+            daily_ceiling=self.embedding_daily_ceiling,
             max_bytes=self.ingest_max_bytes,
             parser_processes=self.parser_processes,
             parser_deadline=timedelta(seconds=self.parser_timeout_seconds),

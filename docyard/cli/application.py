@@ -19,6 +19,7 @@ from docyard.cli.invocation import GlobalOptions
 from docyard.cli.jobs import jobs
 from docyard.cli.limiting import limit_queue
 from docyard.cli.migrate import migrate
+from docyard.cli.models import models
 from docyard.cli.pruning import prune_jobs
 from docyard.cli.queues import queues
 from docyard.cli.schedules import schedules
@@ -80,6 +81,7 @@ for name, group in (
     ("batches", batches),
     ("schedules", schedules),
     ("migrate", migrate),
+    ("models", models),
     ("db", db),
     ("config", config),
 ):

@@ -154,11 +154,11 @@ async def _agreed(database: Database, change: Change, selection: Selection, limi
         return True
     fitting = await count_selected(database, change, selection)
     wanted = fitting if limit is None else min(fitting, limit)
-    return not wanted or ask(f"{str(change).capitalize()} {counted(wanted, 'job')}?")
+    return not wanted or asked(f"{str(change).capitalize()} {counted(wanted, 'job')}?")
 
 
-def ask(question: str) -> bool:
-    """Whether the person at the terminal says yes; Ctrl-C is a no."""
+def asked(question: str) -> bool:
+    """Whether the person at the terminal says yes."""
     # The event loop's handler would only hear of a Ctrl-C once the question is answered.
     outer = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -100,7 +100,7 @@ async def reembed(
 
 def _agreed(model: str) -> bool:
     """Whether the person at the terminal wants the old vectors gone; a script has to say --yes."""
-    from docyard.cli.changing import on_terminal
+    from docyard.cli.changing import asked, on_terminal
     from docyard_schema import InvalidInput
 
     if not on_terminal():
@@ -108,9 +108,7 @@ def _agreed(model: str) -> bool:
             "--strategy in-place drops the vectors of the active model before the new ones are made.",
             hint="Say --yes if that is meant; --strategy beside keeps searches whole.",
         )
-    from docyard.cli.changing import ask
-
-    return ask(f"Drop the active model's vectors, and search by words until those of {model} are made?")
+    return asked(f"Drop the active model's vectors, and search by words until those of {model} are made?")
 
 
 async def _work(invocation: Invocation, yard: Docyard, begun: Reembedding) -> None:

@@ -4,6 +4,7 @@ Stands on :mod:`docyard_schema` and knows nothing of documents.
 """
 
 from docyard_queue.attempt import Attempt
+from docyard_queue.attempt_batch import AttemptBatch
 from docyard_queue.backoff import Backoff
 from docyard_queue.batches import (
     BatchProgress,
@@ -28,6 +29,7 @@ from docyard_queue.errors import (
 )
 from docyard_queue.inspection import Inspection
 from docyard_queue.jobs import Job, NewJob
+from docyard_queue.joint_commit import commit_together
 from docyard_queue.outcomes import Cancel, Done, Snooze
 from docyard_queue.registry import HandlerSpec, Registry
 from docyard_queue.states import JobState
@@ -35,6 +37,7 @@ from docyard_queue.views import AttemptRow, JobRow, QueueStats, WorkerRow
 
 __all__ = [
     "Attempt",
+    "AttemptBatch",
     "AttemptRow",
     "Backoff",
     "BatchProgress",
@@ -61,6 +64,7 @@ __all__ = [
     "WorkerRow",
     "batch_progress",
     "cancel_batch",
+    "commit_together",
     "create_batch",
     "enqueue",
     "enqueue_async",

@@ -26,8 +26,16 @@ class Attempt:
     """What a handler gets beside its payload: the job, and the fenced way to write.
 
     ``committed`` is True once the job was completed by :meth:`commit`; ``cancel_requested`` once somebody
-    asked for the job's end (an async handler is cancelled as well, a sync one may look).
+    asked for the job's end (an async handler is cancelled as well, a sync one may look). ``lease_lost`` is
+    True once a commit has found that another worker has the job.
+
+    In a batch also: ``ended`` is True once nothing is left to do for this attempt, however it came about.
     """
+
+    lease_lost = False
+    ended = False
+    # Told when a commit has ended the attempt, for a batch handler goes on after it.
+    _told: Callable[[Attempt], None] | None = None
 
     def __init__(
         self,
@@ -47,6 +55,10 @@ class Attempt:
         """Which attempt this is, counted from 1."""
         return self.job.attempt
 
+    def tell(self, told: Callable[[Attempt], None]) -> None:
+        """Have ``told`` called, in the thread of the commit, when a commit has ended this attempt."""
+        self._told = told
+
     @asynccontextmanager
     async def commit(self, result: Any = None) -> AsyncIterator[Connection]:
         """A transaction in which the job is complete; what the block writes commits with it, or nothing does.
@@ -60,7 +72,7 @@ class Attempt:
         do it once, as its last act: what it raises afterwards is logged and changes nothing. A block that
         raised was rolled back and may be tried again; so was one that raised ``psycopg.Rollback``.
         """
-        with self._only_once():
+        with self.only_once():
             reached_the_end = False
             async with self.database.transaction() as connection:
                 cursor = await connection.execute(self._statement(), self._fence(result))
@@ -68,21 +80,23 @@ class Attempt:
                 yield connection
                 reached_the_end = True
             # The transaction swallows psycopg.Rollback: then nothing is done.
-            self.committed = reached_the_end
+            if reached_the_end:
+                self.end_committed(result)
 
     @contextmanager
     def commit_sync(self, result: Any = None) -> Iterator[psycopg.Connection[Any]]:
         """:meth:`commit` for a sync handler."""
         if self._sync_connection is None:
             raise QueueError("This attempt has no synchronous connections.", hint="Use: async with commit().")
-        with self._only_once():
+        with self.only_once():
             reached_the_end = False
             with self._sync_connection() as connection, connection.transaction():
                 cursor = connection.execute(self._statement(), self._fence(result))
                 self._require_lease(cursor.rowcount)
                 yield connection
                 reached_the_end = True
-            self.committed = reached_the_end
+            if reached_the_end:
+                self.end_committed(result)
 
     async def enqueue(self, *jobs: NewJob, connection: Connection) -> list[int]:
         """Add follow-up jobs in the block of :meth:`commit`; they exist if and only if it commits."""
@@ -109,8 +123,24 @@ class Attempt:
         names = [await budgets.limit_name(self.database, self.job.queue, key) for key in keys]
         await budgets.give_back(self.database, [(name, "weight", difference) for name in names])
 
+    @property
+    def committing(self) -> bool:
+        """Whether a commit of this attempt is under way."""
+        return self._committing
+
+    def end_committed(self, result: Any) -> None:
+        """Note that a transaction which completed the job with this result has committed."""
+        self.committed = True
+        self._tell()
+
+    def end_lost(self) -> None:
+        """Note that the lease was lost."""
+        self.lease_lost = True
+        self._tell()
+
     @contextmanager
-    def _only_once(self) -> Iterator[None]:
+    def only_once(self) -> Iterator[None]:
+        """A block that commits this attempt. Raises :class:`QueueError` when one has, or does now."""
         if self.committed or self._committing:
             raise QueueError(
                 f"Job {self.job.id} was committed already in this attempt, or is being committed.",
@@ -125,7 +155,12 @@ class Attempt:
 
     def _require_lease(self, rows: int) -> None:
         if rows != 1:
+            self.end_lost()
             raise LeaseLost(self.job.id, self.job.lease)
+
+    def _tell(self) -> None:
+        if self._told is not None:
+            self._told(self)
 
     def _statement(self) -> bytes:
         return self.database.sql(statements.complete_one)

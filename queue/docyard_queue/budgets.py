@@ -20,13 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from docyard_queue.limits import Rate
-    from docyard_schema.database import Connection, Database
+    from docyard_schema.database import Database
 
 _statements = load_statements("docyard_queue", "budgets.sql")
 
 _MAXIMUM_NAME_BYTES = 1024
-# Sums of fractions are not exact; a millionth of a token is nobody's.
-_NOTHING = 1e-6
 _LONGEST_SECONDS = 10 * 365 * 86400.0
 
 
@@ -96,25 +94,24 @@ async def reserve(database: Database, name: str, **amounts: float) -> Reservatio
     if any(not 0 <= amount < float("inf") for amount in amounts.values()):
         raise InvalidInput(f"Amounts to reserve are numbers from zero on, got {amounts}.")
     name = _own_name(name)
-    async with database.transaction() as connection:
-        await _require_no_cool_down(database, connection, name)
-        values: dict[str, Any] = {"name": name, "units": sorted(amounts)}
-        cursor = await connection.execute(database.sql(_statements.lock_budgets), values)
-        wait, known = 0.0, {}
-        for unit, amount, window_seconds, left in await cursor.fetchall():
-            known[unit] = amounts[unit]
-            missing = min(amounts[unit], amount) - left
-            if missing > _NOTHING:
-                wait = max(wait, missing * window_seconds / amount)
-        if wait:
-            raise RateLimited(
-                f"The budget {name} has not enough for {_told(known)}: it will in {wait:.1f} s.",
-                retry_after=timedelta(seconds=wait),
-                hint="The job waits for it by itself. Raise it with: docyard budgets set",
-                operation="reserve",
-            )
-        values |= {"units": [*known], "amounts": [*known.values()]}
-        await connection.execute(database.sql(_statements.take), values)
+    values = {"name": name, "units": [*amounts], "amounts": [float(amount) for amount in amounts.values()]}
+    async with database.connection() as connection:
+        cursor = await connection.execute(database.sql(_statements.reserve), values)
+        [(wait, reason, units)] = await cursor.fetchall()
+    known = {unit: amounts[unit] for unit in units}
+    if reason is not None:
+        raise RateLimited(
+            f"The budget {name} is cooling down for {wait:.1f} s{f': {reason}' if reason else ''}.",
+            retry_after=timedelta(seconds=wait),
+            operation="reserve",
+        )
+    if wait is not None:
+        raise RateLimited(
+            f"The budget {name} has not enough for {_told(known)}: it will in {wait:.1f} s.",
+            retry_after=timedelta(seconds=wait),
+            hint="The job waits for it by itself. Raise it with: docyard budgets set",
+            operation="reserve",
+        )
     return Reservation(name, known)
 
 
@@ -156,18 +153,6 @@ async def limit_name(database: Database, queue: str, key: str | None) -> str:
         cursor = await connection.execute(database.sql(_statements.limit_name), {"queue": queue, "key": key})
         [[name]] = await cursor.fetchall()
     return str(name)
-
-
-async def _require_no_cool_down(database: Database, connection: Connection, name: str) -> None:
-    cursor = await connection.execute(database.sql(_statements.cooling), {"name": name})
-    pause = await cursor.fetchone()
-    if pause is not None:
-        seconds, reason = pause
-        raise RateLimited(
-            f"The budget {name} is cooling down for {seconds:.1f} s{f': {reason}' if reason else ''}.",
-            retry_after=timedelta(seconds=seconds),
-            operation="reserve",
-        )
 
 
 def _own_name(name: str) -> str:

@@ -96,6 +96,41 @@ async def claim_aged(
         return []
 
 
+async def claim_weighed(
+    database: Database,
+    worker_id: int,
+    queue: str,
+    *,
+    slots: int,
+    room: float,
+    whatever_it_weighs: bool,
+    kinds: Mapping[str, int],
+) -> list[Job]:
+    """Take up to ``slots`` jobs of one queue that weigh no more than ``room`` together, most urgent first.
+
+    ``whatever_it_weighs``: the first one also when it is heavier. The jobs know their weight.
+    """
+    values: dict[str, Any] = {
+        "worker": worker_id,
+        "queue": queue,
+        "slots": slots,
+        "room": room,
+        "any": whatever_it_weighs,
+        "kinds": list(kinds),
+        "limits": list(kinds.values()),
+    }
+    try:
+        jobs = await _claim(database, values, statements.claim_weighed)
+    except OVERTAKEN:
+        # As in claim(); the next round finds the others.
+        try:
+            jobs = await _claim(database, values | {"slots": 1}, statements.claim_weighed)
+        except OVERTAKEN:
+            return []
+    # They were not claimed by a limit, though they come with their weight as such do.
+    return [job._replace(limited=False) for job in jobs]
+
+
 async def _claim(database: Database, values: dict[str, Any], statement: str = statements.claim) -> list[Job]:
     async with database.connection() as connection:
         cursor = await execute_long(connection, database.sql(statement), values)

@@ -371,3 +371,57 @@ WHERE job.id = ANY (ARRAY (
     LIMIT %(slots)s
 ))
 RETURNING {claimed};
+
+-- name: claim_weighed
+-- The claim of a batch handler: of one queue, the most urgent first, as many as weigh no more than %(room)s together;
+-- with %(any)s the first one whatever it weighs. Nothing overtakes one that is too heavy for the room, or it would wait
+-- for ever. It looks at %(slots)s jobs at most; those that it locks and does not take are others' again in a moment.
+UPDATE docyard.procrastinate_jobs AS job
+SET {begun}
+WHERE job.id = ANY (ARRAY (
+    WITH RECURSIVE due (priority) AS (
+        (SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
+        WHERE {has_a_time}
+            AND waiting.queue_name = %(queue)s
+        ORDER BY waiting.priority DESC LIMIT 1)
+        UNION ALL
+        SELECT next.priority FROM due CROSS JOIN LATERAL (
+            SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
+            WHERE {has_a_time}
+                AND waiting.queue_name = %(queue)s AND waiting.priority < due.priority
+            ORDER BY waiting.priority DESC LIMIT 1
+        ) AS next
+    ), found AS MATERIALIZED (
+        SELECT ready.* FROM (
+            SELECT waiting.id, waiting.priority, coalesce(waiting.weight, 1) AS weight
+            FROM docyard.procrastinate_jobs AS waiting
+            WHERE {is_ready}
+                AND waiting.queue_name = %(queue)s
+                AND %(queue)s <> ALL (coalesce((SELECT shut.names FROM ({shut}) AS shut), '{}'))
+                AND {can_run}
+            ORDER BY waiting.priority DESC, waiting.id
+            LIMIT (SELECT %(slots)s::bigint)
+            FOR UPDATE SKIP LOCKED
+        ) AS ready
+        UNION ALL
+        SELECT late.* FROM due CROSS JOIN LATERAL (
+            SELECT waiting.id, waiting.priority, coalesce(waiting.weight, 1) AS weight
+            FROM docyard.procrastinate_jobs AS waiting
+            WHERE {has_a_time} AND waiting.scheduled_at <= docyard.clock()
+                AND waiting.queue_name = %(queue)s AND waiting.priority = due.priority
+                AND %(queue)s <> ALL (coalesce((SELECT shut.names FROM ({shut}) AS shut), '{}'))
+                AND {can_run}
+            ORDER BY waiting.scheduled_at, waiting.id
+            LIMIT (SELECT %(slots)s::bigint)
+            FOR UPDATE SKIP LOCKED
+        ) AS late
+    ), queued AS (
+        SELECT found.id, row_number() OVER line AS place,
+            sum(found.weight) OVER (line ROWS UNBOUNDED PRECEDING) AS weight
+        FROM found
+        WINDOW line AS (ORDER BY found.priority DESC, found.id)
+    )
+    SELECT queued.id FROM queued
+    WHERE (queued.weight <= %(room)s + 1e-9 OR queued.place = 1 AND %(any)s) AND queued.place <= %(slots)s
+))
+RETURNING {claimed}, job.partition_key, coalesce(job.weight, 1);

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from docyard_queue.jobs import Job, NewJob
     from docyard_queue.limited_claim import LimitedClaim
-    from docyard_queue.outcomes import Outcome
+    from docyard_queue.outcomes import Outcome, Snooze
     from docyard_queue.rescue import Rescued
     from docyard_queue.schedules import Fired, Schedule
     from docyard_schema.database import Connection, Database
@@ -56,6 +56,18 @@ class Engine(Protocol):
     ) -> list[Job]:
         """Take up to ``slots`` jobs that have waited too long, whatever their priority."""
 
+    async def claim_weighed(
+        self,
+        worker_id: int,
+        queue: str,
+        *,
+        slots: int,
+        room: float,
+        whatever_it_weighs: bool,
+        kinds: Mapping[str, int],
+    ) -> list[Job]:
+        """Take up to ``slots`` jobs of one queue that weigh ``room`` together at most, or one of any weight."""
+
     async def limited_queues(self, queues: Sequence[str] | None) -> list[str]:
         """The queues, of these or of all, in which jobs wait for :meth:`claim_limited`."""
 
@@ -84,6 +96,9 @@ class Engine(Protocol):
 
     async def release(self, job: Job, reason: str) -> bool:
         """Give back a job whose attempt did not begin or was cut short; it does not count."""
+
+    async def put_back(self, jobs: Sequence[tuple[Job, Snooze | None, str]]) -> set[tuple[int, int]]:
+        """Snooze many jobs, or without a snooze release them; id and lease of those that were still held."""
 
     async def begin_alone(self, job: Job) -> bool:
         """Write down that a job which must run alone begins; False when its lease was lost."""
@@ -144,6 +159,27 @@ class PostgresEngine(Engine):
         return await claiming.claim_aged(self._database, worker_id, slots=slots, kinds=kinds, queues=queues)
 
     @override
+    async def claim_weighed(
+        self,
+        worker_id: int,
+        queue: str,
+        *,
+        slots: int,
+        room: float,
+        whatever_it_weighs: bool,
+        kinds: Mapping[str, int],
+    ) -> list[Job]:
+        return await claiming.claim_weighed(
+            self._database,
+            worker_id,
+            queue,
+            slots=slots,
+            room=room,
+            whatever_it_weighs=whatever_it_weighs,
+            kinds=kinds,
+        )
+
+    @override
     async def limited_queues(self, queues: Sequence[str] | None) -> list[str]:
         return await limiting.limited_queues(self._database, queues)
 
@@ -182,6 +218,10 @@ class PostgresEngine(Engine):
     @override
     async def release(self, job: Job, reason: str) -> bool:
         return await finish.put_back(self._database, job.id, job.lease, outcome="released", message=reason)
+
+    @override
+    async def put_back(self, jobs: Sequence[tuple[Job, Snooze | None, str]]) -> set[tuple[int, int]]:
+        return await finish.put_back_many(self._database, jobs)
 
     @override
     async def begin_alone(self, job: Job) -> bool:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import psycopg
 
+from docyard_queue.collisions import until_keys_fit
 from docyard_queue.kept_text import MAXIMUM_MESSAGE, MAXIMUM_NAME, MAXIMUM_TRACEBACK, clean, encode_result
 from docyard_queue.outcomes import Cancel, Done, Failure, Snooze
 from docyard_schema.statements import load_statements
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from docyard_queue.jobs import Job
     from docyard_queue.outcomes import Outcome
-    from docyard_schema.database import Database
+    from docyard_schema.database import Connection, Database
 
 statements = load_statements("docyard_queue", "finish.sql")
 
@@ -29,23 +30,24 @@ async def complete(database: Database, finished: Sequence[tuple[Job, Any]]) -> l
 
     It may be done again when the answer was lost: what was completed under the lease already counts as done.
     """
-    finished = sorted(finished, key=lambda pair: pair[0].id)
-    # As text: psycopg takes three times as long to write a list of numbers as an array.
-    ids = f"{{{','.join([str(job.id) for job, _ in finished])}}}"
-    leases = f"{{{','.join([str(job.lease) for job, _ in finished])}}}"
-    encoded = [encode_result(result) for _, result in finished]
-    results = encoded if any(encoded) else None
+    values = _completions(finished)
     async with database.connection() as connection:
-        cursor = await connection.execute(
-            database.sql(statements.complete), {"ids": ids, "leases": leases, "results": results}
-        )
+        cursor = await connection.execute(database.sql(statements.complete), values)
         done = set(await cursor.fetchall())
         if len(done) < len(finished):
-            cursor = await connection.execute(
-                database.sql(statements.completed_before), {"ids": ids, "leases": leases}
-            )
+            cursor = await connection.execute(database.sql(statements.completed_before), values)
             done |= set(await cursor.fetchall())
     return [job for job, _ in finished if (job.id, job.lease) not in done]
+
+
+async def complete_held(
+    database: Database, connection: Connection, finished: Sequence[tuple[Job, Any]]
+) -> set[tuple[int, int]]:
+    """Complete, in the caller's transaction, those attempts whose lease holds; their ids and leases."""
+    if not finished:
+        return set()
+    cursor = await connection.execute(database.sql(statements.complete_held), _completions(finished))
+    return {(job_id, lease) for job_id, lease in await cursor.fetchall()}
 
 
 async def settle(database: Database, job: Job, outcome: Outcome) -> bool:
@@ -87,6 +89,35 @@ async def put_back(
     )
 
 
+async def put_back_many(
+    database: Database, jobs: Sequence[tuple[Job, Snooze | None, str]]
+) -> set[tuple[int, int]]:
+    """:func:`put_back` of many jobs in one statement: snoozed, or without a snooze released for a reason.
+
+    Returns the ids and leases of those that were put back; the others' leases were lost.
+    """
+    jobs = sorted(jobs, key=lambda given: given[0].id)
+    values: dict[str, Any] = {
+        "ids": [job.id for job, _, _ in jobs],
+        "leases": [job.lease for job, _, _ in jobs],
+        "outcomes": ["released" if snooze is None else "snoozed" for _, snooze, _ in jobs],
+        "delays": [0.0 if snooze is None else _seconds(snooze.delay) for _, snooze, _ in jobs],
+        "messages": [
+            clean(reason if snooze is None else snooze.reason, MAXIMUM_MESSAGE) or None
+            for _, snooze, reason in jobs
+        ],
+    }
+
+    async def write(give_up_keys: bool) -> set[tuple[int, int]]:
+        async with database.connection() as connection:
+            cursor = await connection.execute(
+                database.sql(statements.put_back_many), values | {"give_up_keys": give_up_keys}
+            )
+            return {(job_id, lease) for job_id, lease in await cursor.fetchall()}
+
+    return await until_keys_fit(write)
+
+
 async def begin_alone(database: Database, job: Job) -> bool:
     """Write down that a job which must run alone begins now; False when its lease was lost."""
     return await _write(database, statements.begin_alone, {"id": job.id, "lease": job.lease})
@@ -95,6 +126,17 @@ async def begin_alone(database: Database, job: Job) -> bool:
 async def is_completed(database: Database, job: Job) -> bool:
     """Whether this very attempt completed the job: its handler's process may have died in the next moment."""
     return await _write(database, statements.is_completed, {"id": job.id, "lease": job.lease})
+
+
+def _completions(finished: Sequence[tuple[Job, Any]]) -> dict[str, Any]:
+    finished = sorted(finished, key=lambda pair: pair[0].id)
+    encoded = [encode_result(result) for _, result in finished]
+    return {
+        # As text: psycopg takes three times as long to write a list of numbers as an array.
+        "ids": f"{{{','.join([str(job.id) for job, _ in finished])}}}",
+        "leases": f"{{{','.join([str(job.lease) for job, _ in finished])}}}",
+        "results": encoded if any(encoded) else None,
+    }
 
 
 async def _fail(database: Database, job: Job, failure: Failure) -> bool:

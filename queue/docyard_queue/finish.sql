@@ -26,6 +26,24 @@ SET status = 'succeeded', finished_at = docyard.clock(), result = %(result)s::js
 WHERE id = %(id)s AND lease = %(lease)s AND status = 'doing'
 RETURNING id;
 
+-- name: complete_held
+-- The head of a transaction that writes for many attempts: as complete_one, of those whose lease holds. Their rows are
+-- locked first, in order, for the transaction goes on with other people's writes, and is not tried again by us.
+WITH held AS MATERIALIZED (
+    SELECT job.id, wanted.result
+    FROM unnest(%(ids)s::bigint[], %(leases)s::bigint[], %(results)s::text[]) AS wanted (id, lease, result)
+    JOIN docyard.procrastinate_jobs AS job ON job.id = wanted.id AND job.lease = wanted.lease
+    WHERE job.status = 'doing'
+    ORDER BY job.id
+    FOR UPDATE OF job
+)
+UPDATE docyard.procrastinate_jobs AS job
+SET status = 'succeeded', finished_at = docyard.clock(), result = held.result::jsonb, abort_requested = false,
+    error_code = NULL, error_message = NULL
+FROM held
+WHERE job.id = held.id
+RETURNING job.id, job.lease;
+
 -- name: fail
 -- To be retried after a delay, or dead. The attempt's story goes into job_attempts either way. A cancel that
 -- was asked for meanwhile wins over a retry. A unique key whose place another waiting job has taken is given
@@ -92,6 +110,42 @@ SET status = CASE WHEN held.ends THEN 'aborted' ELSE 'todo' END::docyard.procras
     )) THEN NULL ELSE job.queueing_lock END
 FROM held WHERE job.id = held.id
 RETURNING job.id;
+
+-- name: put_back_many
+-- As put_back, for many at once: a batch that is stopped or told to wait. Two of them may have had the same unique key,
+-- one after the other: the first takes it along.
+WITH held AS (
+    SELECT job.id, job.lease, job.attempts, job.worker_id, job.started_at, job.queueing_lock,
+        job.abort_requested AS ends, wanted.outcome, wanted.delay, wanted.message
+    FROM unnest(%(ids)s::bigint[], %(leases)s::bigint[], %(outcomes)s::text[], %(delays)s::double precision[],
+        %(messages)s::text[]) AS wanted (id, lease, outcome, delay, message)
+    JOIN docyard.procrastinate_jobs AS job ON job.id = wanted.id AND job.lease = wanted.lease
+    WHERE job.status = 'doing'
+    ORDER BY job.id
+    FOR UPDATE OF job
+), told AS (
+    INSERT INTO docyard.job_attempts
+        (job_id, lease, attempt, worker_id, started_at, outcome, error_message)
+    SELECT id, lease, attempts, worker_id, started_at, CASE WHEN ends THEN 'cancelled' ELSE outcome END, message
+    FROM held
+), placed AS (
+    SELECT held.*, row_number() OVER (PARTITION BY held.queueing_lock, held.ends ORDER BY held.id) AS place FROM held
+)
+UPDATE docyard.procrastinate_jobs AS job
+SET status = CASE WHEN held.ends THEN 'aborted' ELSE 'todo' END::docyard.procrastinate_job_status,
+    attempts = CASE WHEN held.ends THEN job.attempts ELSE job.attempts - 1 END,
+    scheduled_at = CASE WHEN held.delay > 0 AND NOT held.ends
+        THEN docyard.clock() + make_interval(secs => held.delay) ELSE job.scheduled_at END,
+    finished_at = CASE WHEN held.ends THEN docyard.clock() END,
+    worker_id = CASE WHEN held.ends THEN job.worker_id END,
+    error_code = CASE WHEN held.ends THEN 'cancelled' ELSE job.error_code END,
+    abort_requested = false,
+    queueing_lock = CASE WHEN NOT held.ends AND (%(give_up_keys)s OR held.place > 1 OR EXISTS (
+        SELECT FROM docyard.procrastinate_jobs AS sibling
+        WHERE sibling.queueing_lock = held.queueing_lock AND sibling.status = 'todo'
+    )) THEN NULL ELSE job.queueing_lock END
+FROM placed AS held WHERE job.id = held.id
+RETURNING job.id, job.lease;
 
 -- name: cancel_running
 WITH held AS (

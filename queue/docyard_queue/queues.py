@@ -51,14 +51,23 @@ async def list_queues(database: Database) -> list[Queue]:
 
 
 async def pause(
-    database: Database, name: str, *, reason: str | None = None, connection: Connection | None = None
+    database: Database,
+    name: str,
+    *,
+    reason: str | None = None,
+    keep_reason: bool = False,
+    connection: Connection | None = None,
 ) -> None:
     """From its commit on no job of the queue is claimed; those that run go on.
 
-    A queue that is paused already gets the new ``reason``. Raises :class:`InvalidInput` for a name that no
-    queue can have.
+    A queue that is paused already gets the new ``reason``, unless it is to ``keep_reason``, the one that it
+    has. Raises :class:`InvalidInput` for a name that no queue can have.
     """
-    values = {"name": require_queue_name(name), "reason": clean(reason, MAXIMUM_MESSAGE) if reason else None}
+    values = {
+        "name": require_queue_name(name),
+        "reason": clean(reason, MAXIMUM_MESSAGE) if reason else None,
+        "keep_reason": keep_reason,
+    }
     async with database.connection(connection) as opened:
         await opened.execute(database.sql(_statements.pause), values)
 

@@ -11,7 +11,9 @@ ORDER BY stats.queue;
 -- A queue that nobody has used yet can be paused too: its first jobs will wait.
 INSERT INTO docyard.queues (name, paused, paused_reason, updated_at)
 VALUES (%(name)s, true, %(reason)s, docyard.clock())
-ON CONFLICT (name) DO UPDATE SET paused = true, paused_reason = excluded.paused_reason,
+ON CONFLICT (name) DO UPDATE SET paused = true,
+    paused_reason = CASE WHEN queues.paused AND %(keep_reason)s::boolean
+        THEN queues.paused_reason ELSE excluded.paused_reason END,
     -- Paused since the first time, whatever the reason is by now.
     updated_at = CASE WHEN queues.paused THEN queues.updated_at ELSE excluded.updated_at END;
 

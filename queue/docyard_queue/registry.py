@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
 from docyard_queue.backoff import Backoff
 from docyard_queue.errors import UnknownKind
+from docyard_queue.handler_signature import is_async, payload_model
 from docyard_queue.jobs import DEFAULT_QUEUE, NewJob
 from docyard_schema.errors import ConfigError
 
@@ -34,7 +34,7 @@ class HandlerSpec:
 
     ``retry`` gives exception classes their own backoff, or None for "never again"; the first class that
     matches counts, in the order given. ``isolated``: each attempt runs in a child process of its own, with at
-    most ``memory_limit`` bytes (None: no limit).
+    most ``memory_limit`` bytes (None: no limit). ``batch`` of None: the handler takes one job at a time.
     """
 
     kind: str
@@ -48,6 +48,19 @@ class HandlerSpec:
     is_async: bool
     isolated: bool = False
     memory_limit: int | None = None
+    batch: BatchRule | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class BatchRule:
+    """How many jobs a batch handler takes: together they weigh at most ``size``, in one process and at once.
+
+    ``wait`` is how long jobs are gathered before the call. A kind and its aliases share one rule, and are
+    gathered together; two handlers never do.
+    """
+
+    size: float
+    wait: timedelta
 
 
 @dataclass(slots=True)
@@ -89,10 +102,6 @@ class Registry:
         it is a function at the top of a module.
         """
 
-        if max_attempts < 1:
-            raise ConfigError(f"max_attempts of the kind {kind!r} is at least 1, got {max_attempts}.")
-        if timeout is not None and timeout.total_seconds() <= 0:
-            raise ConfigError(f"The timeout of the kind {kind!r} is longer than zero, got {timeout}.")
         if memory_limit is not None and (memory_limit < 1 or not isolated):
             raise ConfigError(
                 f"The memory_limit of the kind {kind!r} is a number of bytes for an isolated handler, "
@@ -100,8 +109,66 @@ class Registry:
                 hint="Give isolated=True as well: a thread's memory cannot be limited.",
             )
 
+        return self._register(
+            (kind, *aliases),
+            queue=queue,
+            max_attempts=max_attempts,
+            timeout=timeout,
+            backoff=backoff or Backoff(),
+            retry=dict(retry or {}),
+            isolated=isolated,
+            memory_limit=memory_limit,
+        )
+
+    def batch_handler(
+        self,
+        kind: str,
+        *,
+        queue: str = DEFAULT_QUEUE,
+        size: float,
+        wait: timedelta = timedelta(0),
+        max_attempts: int = 20,
+        timeout: timedelta | None = None,
+        backoff: Backoff | None = None,
+        retry: Mapping[type[BaseException], Backoff | None] | None = None,
+        aliases: tuple[str, ...] = (),
+    ) -> Callable[[_Decorated], _Decorated]:
+        """Register a function ``(batch, payloads)``, async or sync, that takes many jobs of ``kind`` at once.
+
+        ``batch`` is an :class:`~docyard_queue.attempt_batch.AttemptBatch`, ``payloads[i]`` belongs to
+        ``batch[i]``: dicts, or the pydantic model of ``payloads: list[Model]``. ``size`` is what the jobs of
+        this handler weigh together, at most, that one worker process holds (a job's weight is 1 unless it was
+        enqueued with another); a job that is heavier runs when nothing else of it does. Calls may overlap
+        while there is room. ``wait`` is how long jobs are gathered before a call, which comes earlier when
+        ``size`` is reached; 0 calls with what one claim brought. ``timeout`` is that of the whole call, a
+        job's own that of its attempt. Give it a queue of its own: among many jobs of other kinds its jobs
+        are found less often. The rest is as with :meth:`handler`.
+        """
+        if not 0 < size < math.inf:
+            raise ConfigError(f"The size of the kind {kind!r} is a weight above zero, got {size}.")
+        if wait < timedelta(0):
+            raise ConfigError(f"The wait of the kind {kind!r} is not below zero, got {wait}.")
+        return self._register(
+            (kind, *aliases),
+            queue=queue,
+            max_attempts=max_attempts,
+            timeout=timeout,
+            backoff=backoff or Backoff(),
+            retry=dict(retry or {}),
+            batch=BatchRule(size=size, wait=wait),
+        )
+
+    def _register(self, names: tuple[str, ...], **policy: Any) -> Callable[[_Decorated], _Decorated]:
+        kind, timeout = names[0], policy["timeout"]
+        if policy["max_attempts"] < 1:
+            raise ConfigError(
+                f"max_attempts of the kind {kind!r} is at least 1, got {policy['max_attempts']}."
+            )
+        if timeout is not None and timeout.total_seconds() <= 0:
+            raise ConfigError(f"The timeout of the kind {kind!r} is longer than zero, got {timeout}.")
+
         def register(function: _Decorated) -> _Decorated:
-            for name in (kind, *aliases):
+            for name in names:
                 if name in self._handlers:
                     raise ConfigError(
                         f"Two handlers are registered for the kind {name!r}.",
@@ -110,15 +177,9 @@ class Registry:
                 self._handlers[name] = HandlerSpec(
                     kind=name,
                     run=function,
-                    queue=queue,
-                    max_attempts=max_attempts,
-                    timeout=timeout,
-                    backoff=backoff or Backoff(),
-                    retry=dict(retry or {}),
-                    payload_model=_payload_model(function),
-                    is_async=_is_async(function),
-                    isolated=isolated,
-                    memory_limit=memory_limit,
+                    payload_model=payload_model(function, many="batch" in policy),
+                    is_async=is_async(function),
+                    **policy,
                 )
             return function
 
@@ -224,38 +285,3 @@ class Registry:
 
     def __len__(self) -> int:
         return len(self._handlers)
-
-
-def _is_async(function: Handler) -> bool:
-    # An object with an async __call__ is async too.
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004 - the method itself is wanted
-    )
-
-
-def _payload_model(function: Handler) -> type[BaseModel] | None:
-    parameters = list(inspect.signature(function).parameters.values())
-    if len(parameters) < 2:
-        raise ConfigError(
-            f"The handler {_name(function)} takes {len(parameters)} argument(s): expected two, "
-            "the attempt and the payload.",
-            hint="async def charge(attempt, payload): …",
-        )
-    annotation = parameters[1].annotation
-    if isinstance(annotation, str):
-        annotation = _resolve(annotation, function)
-    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
-
-
-def _resolve(annotation: str, function: Handler) -> Any:
-    # This one annotation alone: the other parameters' may name what only a type checker imports.
-    alone = SimpleNamespace(__annotations__={"payload": annotation})
-    try:
-        names = getattr(inspect.unwrap(function), "__globals__", {})
-        return get_type_hints(alone, globalns=names)["payload"]
-    except NameError:
-        return None
-
-
-def _name(function: Handler) -> str:
-    return getattr(function, "__qualname__", None) or repr(function)

@@ -154,7 +154,7 @@ async def test_a_model_at_openai_needs_a_key_for_openai(make: Any) -> None:
         model="own",
         dimension=4,
     )
-    with pytest.raises(ConfigError, match=r"no key for it: the settings are for 127\.0\.0\.1") as caught:
+    with pytest.raises(ConfigError, match=r"expected a key for api\.openai\.com") as caught:
         await elsewhere.of(model)
     assert "DOCYARD_EMBEDDING_API_KEYS='api.openai.com=KEY'" in caught.value.hint
 

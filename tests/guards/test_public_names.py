@@ -12,10 +12,12 @@ import pytest
 PUBLIC = {
     "docyard": ["Batch", "Docyard", "IngestSummary", "Settings", "load_settings"],
     "docyard_queue": [
-        "Attempt", "AttemptRow", "Backoff", "BatchProgress", "Cancel", "Done", "Engine", "HandlerSpec",
-        "Inspection", "Job", "JobRow", "JobState", "JobTimeout", "LeaseLost", "NewJob", "PermanentError",
+        "Attempt", "AttemptBatch", "AttemptRow", "Backoff", "BatchProgress", "Cancel", "Done", "Engine",
+        "HandlerSpec", "Inspection", "Job", "JobRow", "JobState", "JobTimeout", "LeaseLost", "NewJob",
+        "PermanentError",
         "PostgresEngine", "QueueError", "QueueFull", "QueueStats", "RateLimited", "Registry", "Snooze",
-        "UnknownKind", "WorkerRow", "batch_progress", "cancel_batch", "create_batch", "enqueue",
+        "UnknownKind", "WorkerRow", "batch_progress", "cancel_batch", "commit_together", "create_batch",
+        "enqueue",
         "enqueue_async", "enqueue_many", "list_batches", "pause_batch", "resume_batch",
     ],
     "docyard_schema": [

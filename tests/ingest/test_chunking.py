@@ -2,14 +2,17 @@
 
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from docyard_schema.documents import embedding_input
 from docyard_schema.errors import InvalidInput
-from docyard_workers.ingest.chunking import split
+from docyard_workers.ingest.chunking import ChunkText, split
 from docyard_workers.ingest.headings import clean, find_headings
+from docyard_workers.ingest.preparation import ChunkOptions, prepare
 
 FORMATS = st.sampled_from(["markdown", "plain", "code"])
 MARKS = re.compile(r"[\s`~*_=#>|:+-]*")
@@ -161,3 +164,18 @@ def test_time_does_not_grow_with_the_square(format):
         chunks = split(text, format)
         assert sum(len(chunk.text) for chunk in chunks) >= 0.9 * len(text.strip()) or MARKS.fullmatch(text)
         assert time.process_time() - began < 8
+
+
+def test_no_chunk_is_longer_than_what_a_model_takes() -> None:
+    text = "# 旱獭\n\n" + "旱獭在鹰来的时候吹口哨。" * 400
+    options = ChunkOptions(size=1200, overlap=100)
+    assert max(map(_tokens, prepare(text.encode(), None, "a.md", options).chunks)) > 512
+    chunks = prepare(text.encode(), None, "a.md", replace(options, max_tokens=512)).chunks
+    assert 256 < max(map(_tokens, chunks)) <= 512
+    plain = "Marmots whistle when an eagle comes. " * 400
+    fitting = replace(options, max_tokens=512)
+    assert prepare(plain.encode(), None, "a.txt", fitting) == prepare(plain.encode(), None, "a.txt", options)
+
+
+def _tokens(chunk: ChunkText) -> int:
+    return -(-len(embedding_input(chunk.heading_path, chunk.text).encode()) // 4)

@@ -11,6 +11,7 @@ from support.yards import AT_ONCE, asking, ingest, jobs, open_yard, rows, value
 
 from docyard import Docyard, load_settings
 from docyard_queue import Inspection
+from docyard_queue.queues import list_queues, resume
 from docyard_schema import ModelRepository
 from docyard_workers.embed.errors import EmbeddingError
 
@@ -70,7 +71,7 @@ async def test_the_clients_own_variables_are_honoured(
     assert embedding_server.counts.requests == 1
 
 
-async def test_a_rate_limit_makes_the_job_wait_as_told_and_burns_no_attempt(
+async def test_a_rate_limit_is_waited_for_as_told_and_burns_no_attempt(
     url: str, note: Path, embedding_server: EmbeddingServer
 ) -> None:
     embedding_server.script(answers.rate_limited(1), answers.rate_limited(None, milliseconds=200))
@@ -78,7 +79,7 @@ async def test_a_rate_limit_makes_the_job_wait_as_told_and_burns_no_attempt(
         assert (await ingest(yard, note)).embedded == 1, "the work is not over while a job only waits"
         job = await _embed_job(yard)
         assert (job.state, job.attempts) == ("completed", 1)
-        assert await _outcomes(yard, job) == ["snoozed", "snoozed", "completed"]
+        assert await _outcomes(yard, job) == ["completed"], "a short wait is waited in hand"
     assert embedding_server.counts.statuses == {429: 2, 200: 1}
     assert embedding_server.counts.during_cooldown() == 0
 
@@ -95,41 +96,48 @@ async def test_what_may_pass_is_tried_again(
     async with open_yard(url, asking(embedding_server)) as yard:
         assert (await ingest(yard, note)).embedded == 1
         job = await _embed_job(yard)
-        assert (job.state, job.attempts) == ("completed", 3)
-        assert await _outcomes(yard, job) == ["failed", "failed", "completed"]
+        assert (job.state, job.attempts) == ("completed", 1), "in hand at first"
     assert embedding_server.counts.requests == 3, "the client itself tries nothing again"
 
 
+async def test_what_does_not_pass_fails_the_attempt_and_the_next_one_goes_on(
+    url: str, note: Path, embedding_server: EmbeddingServer
+) -> None:
+    embedding_server.script(*[answers.failing(500)] * 4)
+    async with open_yard(url, asking(embedding_server)) as yard:
+        assert (await ingest(yard, note)).embedded == 1
+        job = await _embed_job(yard)
+        assert await _outcomes(yard, job) == ["failed", "completed"]
+    assert embedding_server.counts.requests == 5, "three in the first attempt"
+
+
 @pytest.mark.parametrize(
-    ("answer", "code", "says"),
+    ("trouble", "says"),
     [
-        (answers.unauthorized(), "provider_refused", "key"),
-        (answers.quota_exhausted(), "quota_exhausted", "quota"),
-        (answers.wrong_dimension(), "wrong_dimension", "63"),
-        (
-            answers.failing(404, "The model does not exist.", code="model_not_found"),
-            "model_not_found",
-            "model",
-        ),
+        ([answers.unauthorized()], "OPENAI_API_KEY"),
+        ([answers.quota_exhausted()], "Add credit"),
+        ([answers.wrong_dimension()] * 3, "got 63"),
+        ([answers.failing(404, "The model does not exist.", code="model_not_found")], "the model's name"),
     ],
     ids=["401", "quota", "dimension", "404"],
 )
-async def test_what_waiting_cannot_mend_is_a_dead_letter_at_once(
-    url: str, note: Path, embedding_server: EmbeddingServer, answer: answers.Answer, code: str, says: str
+async def test_what_waiting_cannot_mend_pauses_the_queue_and_burns_no_attempt(
+    url: str, note: Path, embedding_server: EmbeddingServer, trouble: list[answers.Answer], says: str
 ) -> None:
-    embedding_server.script(answer)
+    embedding_server.script(*trouble)
     environment = asking(embedding_server, DOCYARD_EMBEDDING_API_KEY="sk-very-secret")
     async with open_yard(url, environment) as yard:
-        summary = await ingest(yard, note)
+        await ingest(yard, note)
         job = await _embed_job(yard)
-        assert (job.state, job.attempts, job.error_code) == ("dead", 1, code)
-        assert says in (job.error_message or "")
-        assert [(failure[0], failure[2]) for failure in summary.failures] == [(job.id, code)]
+        assert (job.state, job.attempts) == ("available", 0)
+        [queue] = [queue for queue in await list_queues(yard.database) if queue.paused]
+        assert queue.name == "embed"
+        assert says in (queue.reason or "")
         told = await rows(yard.database, "SELECT row_to_json(t)::text FROM docyard.job_attempts AS t")
-        assert "very-secret" not in str(told)
+        assert "very-secret" not in str(told) + str(queue)
         assert [hit.title for hit in await yard.search("marmots", mode="text")] == ["note"]
         # A person mended it: the same job does its work.
-        assert await Inspection(yard.database).retry([job.id]) == [job.id]
+        await resume(yard.database, "embed")
         await yard.work()
         assert (await _embed_job(yard)).state == "completed"
         assert len(await yard.search("marmots", mode="vector")) == 1
@@ -159,7 +167,7 @@ async def test_a_refused_text_is_found_and_costs_no_other_text_its_vector(
         assert not any("poison" in text for text in embedding_server.counts.sent), "never sent again"
 
 
-async def test_what_a_long_document_has_already_is_not_sent_again_after_a_failure(
+async def test_what_a_long_document_has_already_is_not_sent_again_when_a_request_fails(
     url: str, tmp_path: Path, embedding_server: EmbeddingServer
 ) -> None:
     (tmp_path / "long.txt").write_text(
@@ -170,12 +178,12 @@ async def test_what_a_long_document_has_already_is_not_sent_again_after_a_failur
         summary = await ingest(yard, tmp_path)
         assert summary.chunks > 3 * 2048, "several requests"
         job = await _embed_job(yard)
-        assert (job.state, job.attempts) == ("completed", 2)
+        assert (job.state, job.attempts) == ("completed", 1)
         assert set(embedding_server.counts.embedded.values()) == {1}
         assert await value(yard.database, "SELECT count(*) FROM docyard.embeddings") == summary.chunks
 
 
-async def test_another_model_in_the_settings_embeds_nothing_and_searches_go_on_with_the_stored_one(
+async def test_another_model_in_the_settings_is_refused_and_named(
     url: str, tmp_path: Path, note: Path, embedding_server: EmbeddingServer
 ) -> None:
     async with open_yard(url) as yard:
@@ -185,11 +193,11 @@ async def test_another_model_in_the_settings_embeds_nothing_and_searches_go_on_w
         await ingest(yard, tmp_path)
         [job] = await jobs(yard, state="dead")
         assert (job.kind, job.attempts, job.error_code) == ("embed", 1, "model_mismatch")
-        for name in ("wordllama", "docyard migrate reembed --model text-embedding-3-small"):
+        for name in ("wordllama", "text-embedding-3-small", "DOCYARD_EMBEDDING_PROVIDER"):
             assert name in (job.error_message or "")
-        assert len(await yard.search("whistle", mode="vector")) == 1
-        assert (await yard.search("whistle", mode="hybrid")).degraded is None
         assert embedding_server.counts.requests == 0, "no text is sent, no money is spent"
+        result = await yard.search("whistle", mode="hybrid")
+        assert (len(result), result.degraded) == (2, None), "by the model whose vectors are stored"
     async with open_yard(url) as yard:
         await Inspection(yard.database).retry([job.id])
         await yard.work()

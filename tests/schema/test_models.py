@@ -164,8 +164,8 @@ async def test_a_partition_takes_vectors_of_its_dimension_only(database: Databas
 async def hold_vectors(database: Database, model: EmbeddingModel, release: asyncio.Event) -> None:
     stored = await store(database, source_uri="held")
     async with database.transaction() as connection:
-        [chunk] = await VectorRepository(database).pending(model, [stored.document_id], connection=connection)
-        vector = NewVector(chunk_id=chunk.id, content_hash=chunk.content_hash, embedding=a_vector())
+        [chunk] = await VectorRepository(database).missing(model, [stored.document_id], connection=connection)
+        vector = NewVector(chunk_id=chunk.chunk_id, content_hash=chunk.content_hash, embedding=a_vector())
         await VectorRepository(database).write(model, [vector], connection=connection)
         await release.wait()
 

@@ -12,7 +12,14 @@ from support.examples import a_document, a_vector, an_identity, embed, fill, pas
 from support.locks import waiting_for_locks
 
 from docyard_schema import DocumentRepository, InvalidInput, ModelMismatch, ModelRepository
-from docyard_schema.embeddings import NewVector, PendingChunk, VectorRepository, build_index, index_is_due
+from docyard_schema.embeddings import (
+    ChunkRange,
+    MissingVector,
+    NewVector,
+    VectorRepository,
+    build_index,
+    index_is_due,
+)
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
@@ -31,13 +38,20 @@ def vectors(database: Database) -> VectorRepository:
     return VectorRepository(database)
 
 
-def new(chunk: PendingChunk, seed: object = 0) -> NewVector:
-    return NewVector(chunk_id=chunk.id, content_hash=chunk.content_hash, embedding=a_vector(seed=seed))
+def new(chunk: MissingVector, seed: object = 0) -> NewVector:
+    return NewVector(chunk_id=chunk.chunk_id, content_hash=chunk.content_hash, embedding=a_vector(seed=seed))
 
 
 async def write(database: Database, model: EmbeddingModel, *made: NewVector) -> int:
     async with database.transaction() as connection:
         return await VectorRepository(database).write(model, made, connection=connection)
+
+
+async def texts(vectors: VectorRepository, model: EmbeddingModel, documents: list[UUID]) -> list[str]:
+    """The texts that lack vectors, by chunk id."""
+    missing = await vectors.missing(model, documents)
+    found = await vectors.texts([chunk.chunk_id for chunk in missing])
+    return [found[chunk.chunk_id] for chunk in missing]
 
 
 async def count(database: Database, table: str = "embeddings") -> int:
@@ -55,13 +69,16 @@ async def test_what_has_no_vector_is_pending_in_the_order_of_reading(
     first = await documents.store(a_document(source_uri="a"), passages("One.", "Two.", heading="Top"))
     second = await store(database, ["Three."], source_uri="b")
     other = await store(database, ["Not asked for."], source_uri="c")
-    found = await vectors.pending(model, [first.document_id, second.document_id])
-    assert [chunk.text for chunk in found] == ["One.", "Two.", "Three."]
-    assert found[0].input == "Top\n\nOne."
-    assert await vectors.pending(model, []) == []
+    both = [first.document_id, second.document_id]
+    found = await vectors.missing(model, both)
+    assert await texts(vectors, model, both) == ["Top\n\nOne.", "Top\n\nTwo.", "Three."]
+    assert [chunk.token_count for chunk in found] == [3, 3, 2]
+    assert {chunk.collection for chunk in found} == {"default"}
+    assert await vectors.missing(model, ChunkRange(first=found[1].chunk_id, last=found[2].chunk_id)) == found[1:]
+    assert await vectors.missing(model, []) == []
     assert await embed(database, model, [first, second]) == 3
-    assert await vectors.pending(model, [first.document_id, second.document_id]) == []
-    assert len(await vectors.pending(model, [other.document_id])) == 1
+    assert await vectors.missing(model, [first.document_id, second.document_id]) == []
+    assert len(await vectors.missing(model, [other.document_id])) == 1
 
 
 async def test_a_stored_vector_of_an_equal_text_is_used_again(
@@ -71,7 +88,7 @@ async def test_a_stored_vector_of_an_equal_text_is_used_again(
     await embed(database, model, [first])
     second = await store(database, ["Two.", "Common.", "Common."], source_uri="b")
     assert await vectors.reuse(model, [second.document_id]) == 2
-    assert [chunk.text for chunk in await vectors.pending(model, [second.document_id])] == ["Two."]
+    assert await texts(vectors, model, [second.document_id]) == ["Two."]
     assert await vectors.reuse(model, [second.document_id]) == 0
     async with database.connection() as connection:
         cursor = await connection.execute(
@@ -91,7 +108,7 @@ async def test_a_vector_of_another_model_is_not_used(
     await embed(database, model, [first])
     second = await store(database, ["Common."], source_uri="b")
     assert await vectors.reuse(other, [first.document_id, second.document_id]) == 0
-    assert len(await vectors.pending(other, [first.document_id])) == 1
+    assert len(await vectors.missing(other, [first.document_id])) == 1
 
 
 async def test_a_stale_vector_is_pending_and_replaced(
@@ -109,9 +126,9 @@ async def test_a_stale_vector_is_pending_and_replaced(
             ),
             [stored.document_id],
         )
-    assert len(await vectors.pending(model, [stored.document_id])) == 1
+    assert len(await vectors.missing(model, [stored.document_id])) == 1
     assert await vectors.reuse(model, [stored.document_id]) == 1
-    assert await vectors.pending(model, [stored.document_id]) == []
+    assert await vectors.missing(model, [stored.document_id]) == []
     assert await count(database) == 2
 
 
@@ -119,12 +136,12 @@ async def test_vectors_of_chunks_that_are_gone_or_changed_are_left_out(
     database: Database, model: EmbeddingModel, vectors: VectorRepository
 ) -> None:
     stored = await store(database, ["Stays.", "Goes."])
-    stays, goes = await vectors.pending(model, [stored.document_id])
+    stays, goes = await vectors.missing(model, [stored.document_id])
     await store(database, ["Stays.", "Is new."])
-    other_text = NewVector(chunk_id=stays.id, content_hash=b"x" * 32, embedding=a_vector())
+    other_text = NewVector(chunk_id=stays.chunk_id, content_hash=b"x" * 32, embedding=a_vector())
     assert await write(database, model, new(goes), new(stays)) == 1
     assert await write(database, model, other_text) == 0
-    assert [chunk.text for chunk in await vectors.pending(model, [stored.document_id])] == ["Is new."]
+    assert await texts(vectors, model, [stored.document_id]) == ["Is new."]
 
 
 async def both_wait(url: str) -> bool:
@@ -136,12 +153,12 @@ async def test_a_chunk_that_is_removed_while_its_vector_is_written_does_no_harm(
 ) -> None:
     first = await store(database, ["Goes."], source_uri="a")
     second = await store(database, ["Stays."], source_uri="b")
-    pending = await vectors.pending(model, [first.document_id, second.document_id])
+    pending = await vectors.missing(model, [first.document_id, second.document_id])
     async with database.transaction() as editor:
         await store(database, ["Is new."], source_uri="a", connection=editor)
         writing = asyncio.create_task(write(database, model, *(new(chunk) for chunk in pending)))
         failing = asyncio.create_task(
-            vectors.record_failures(model, [(chunk.id, "x", "x") for chunk in pending])
+            vectors.record_failures(model, [(chunk.chunk_id, "x", "x") for chunk in pending])
         )
         await eventually(lambda: both_wait(database.url), what="the writers to wait for the editor")
     assert await writing == 1
@@ -153,7 +170,7 @@ async def test_a_chunk_given_twice_is_written_once_with_the_later_vector(
     database: Database, model: EmbeddingModel, vectors: VectorRepository
 ) -> None:
     stored = await store(database)
-    [chunk] = await vectors.pending(model, [stored.document_id])
+    [chunk] = await vectors.missing(model, [stored.document_id])
     assert await write(database, model, new(chunk, 1), new(chunk, 2)) == 1
     async with database.connection() as connection:
         cursor = await connection.execute(
@@ -167,7 +184,7 @@ async def test_writing_belongs_to_the_callers_transaction(
     database: Database, model: EmbeddingModel, vectors: VectorRepository
 ) -> None:
     stored = await store(database)
-    [chunk] = await vectors.pending(model, [stored.document_id])
+    [chunk] = await vectors.missing(model, [stored.document_id])
     async with await psycopg.AsyncConnection.connect(database.url) as caller:
         assert await vectors.write(model, [new(chunk)], connection=caller) == 1
         await caller.rollback()
@@ -178,8 +195,8 @@ async def test_a_vector_that_does_not_fit_is_refused_and_nothing_is_written(
     database: Database, model: EmbeddingModel, vectors: VectorRepository
 ) -> None:
     stored = await store(database, ["One.", "Two."])
-    one, two = await vectors.pending(model, [stored.document_id])
-    wrong = NewVector(chunk_id=two.id, content_hash=two.content_hash, embedding=[1.0, 2.0])
+    one, two = await vectors.missing(model, [stored.document_id])
+    wrong = NewVector(chunk_id=two.chunk_id, content_hash=two.content_hash, embedding=[1.0, 2.0])
     with pytest.raises(InvalidInput, match="3 numbers is expected, got 2"):
         await write(database, model, new(one), wrong)
     assert await count(database) == 0
@@ -189,7 +206,7 @@ async def test_a_model_that_was_dropped_takes_no_vectors(
     database: Database, model: EmbeddingModel, vectors: VectorRepository
 ) -> None:
     stored = await store(database)
-    [chunk] = await vectors.pending(model, [stored.document_id])
+    [chunk] = await vectors.missing(model, [stored.document_id])
     async with database.connection() as connection:
         await connection.execute(database.sql(f"DROP TABLE docyard.{model.partition}"))
         await connection.execute(database.sql("DELETE FROM docyard.embedding_models"))
@@ -203,23 +220,23 @@ async def test_what_the_model_refused_is_not_pending_until_its_text_changes(
     database: Database, model: EmbeddingModel, vectors: VectorRepository
 ) -> None:
     stored = await store(database, ["Refused.", "Fine."])
-    refused, fine = await vectors.pending(model, [stored.document_id])
+    refused, fine = await vectors.missing(model, [stored.document_id])
     nasty = "x\x00y\ud800" + "z" * 2000
-    await vectors.record_failures(model, [(refused.id, "too_long", nasty), (-1, "x", "a chunk that is gone")])
+    await vectors.record_failures(model, [(refused.chunk_id, "too_long", nasty), (-1, "x", "a chunk that is gone")])
     await vectors.record_failures(
-        model, [(refused.id, "too_long", "first"), (refused.id, "content", "again")]
+        model, [(refused.chunk_id, "too_long", "first"), (refused.chunk_id, "content", "again")]
     )
     await vectors.record_failures(model, [])
-    assert await vectors.pending(model, [stored.document_id]) == [fine]
+    assert await vectors.missing(model, [stored.document_id]) == [fine]
     async with database.connection() as connection:
         cursor = await connection.execute(
             database.sql("SELECT attempts, code, message FROM docyard.embedding_failures")
         )
         assert await cursor.fetchall() == [(2, "content", "again")]
     again = await store(database, ["Refused, edited.", "Fine."])
-    assert [chunk.text for chunk in await vectors.pending(model, [again.document_id])] == [
-        "Refused, edited.",
+    assert await texts(vectors, model, [again.document_id]) == [
         "Fine.",
+        "Refused, edited.",
     ]
 
 
@@ -235,7 +252,7 @@ async def test_writers_of_the_same_vectors_at_once_do_not_wait_for_each_other_fo
     database: Database, model: EmbeddingModel, vectors: VectorRepository
 ) -> None:
     stored = await store(database, [f"Text {number}." for number in range(60)])
-    pending = await vectors.pending(model, [stored.document_id])
+    pending = await vectors.missing(model, [stored.document_id])
     made = [new(chunk) for chunk in pending]
     async with asyncio.timeout(30):
         written = await asyncio.gather(
@@ -360,7 +377,7 @@ async def many(database: Database, model: EmbeddingModel, documents: int = 2000)
         return [id for (id,) in await cursor.fetchall()]
 
 
-@pytest.mark.parametrize("name", ["pending", "reuse"])
+@pytest.mark.parametrize("name", ["missing_of_documents", "reuse_in_documents"])
 async def test_the_queries_of_a_few_documents_among_many_use_indexes(
     database: Database, model: EmbeddingModel, name: str
 ) -> None:
@@ -376,7 +393,7 @@ async def test_the_queries_of_a_few_documents_among_many_use_indexes(
             assert f"Seq Scan on {table}" not in told, told
         assert "chunks_order_idx" in told or "chunks_document_id" in told
         assert f"{model.partition}_pkey" in told
-    if name == "reuse":
+    if name.startswith("reuse"):
         assert f"{model.partition}_content_hash_idx" in plan
 
 
@@ -384,6 +401,6 @@ async def test_reuse_and_pending_of_one_document_read_few_rows_even_so(
     database: Database, model: EmbeddingModel, vectors: VectorRepository
 ) -> None:
     chosen = await many(database, model)
-    found = await vectors.pending(model, chosen)
+    found = await vectors.missing(model, chosen)
     assert len(found) == 3
     assert await vectors.reuse(model, chosen) == 0

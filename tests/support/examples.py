@@ -65,16 +65,17 @@ async def embed(
     """Give all pending chunks of these documents a vector; returns how many got one."""
     vectors = VectorRepository(database)
     async with database.transaction() as connection:
-        pending = await vectors.pending(
+        missing = await vectors.missing(
             model, [document.document_id for document in documents], connection=connection
         )
+        texts = await vectors.texts([chunk.chunk_id for chunk in missing], connection=connection)
         made = [
             NewVector(
-                chunk_id=chunk.id,
+                chunk_id=chunk.chunk_id,
                 content_hash=chunk.content_hash,
-                embedding=a_vector(model.dimension, f"{seed} {chunk.text}"),
+                embedding=a_vector(model.dimension, f"{seed} {texts[chunk.chunk_id]}"),
             )
-            for chunk in pending
+            for chunk in missing
         ]
         return await vectors.write(model, made, connection=connection)
 

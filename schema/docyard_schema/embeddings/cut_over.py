@@ -53,7 +53,7 @@ async def cut_over(
     connection: Connection | None = None,
 ) -> EmbeddingModel:
     """What :meth:`ModelRepository.activate` does."""
-    async with database.connection(connection) as opened:
+    async with database.transaction(connection) as opened:
         target = await required(database, name, opened)
         if target.state == "active":
             return target
@@ -94,14 +94,16 @@ async def missing(
 ) -> Missing:
     """What ``model`` lacks beside ``active``; texts that it refused do not count if ``except_failed``.
 
-    Reads all chunks' ids: a second for a million.
+    In the caller's transaction. Reads all chunks' ids: a second for a million.
     """
     statement = _between(_statements.missing, model, active)
     values = {"backfill_to": model.backfill_to, "except_failed": except_failed}
+    await connection.execute("SET LOCAL statement_timeout = 0")
     with answering_within(connection, None):
         async with connection.cursor(row_factory=class_row(Missing)) as cursor:
             await cursor.execute(database.sql(statement), values)
             row = await cursor.fetchone()
+    await connection.execute("SET LOCAL statement_timeout TO DEFAULT")
     assert row is not None  # noqa: S101 - an aggregate
     return row
 
@@ -183,8 +185,8 @@ def _between(statement: str, model: EmbeddingModel, active: EmbeddingModel | Non
 def _incomplete(model: EmbeddingModel, found: Missing) -> VerificationError:
     never, late = found.never_made, found.late
     return VerificationError(
-        f"The model {model.name} lacks vectors of {never + late:,} chunks: {never:,} that were there when it "
-        f"was registered, and {late:,} that came later and are found by the active model.",
+        f"The model {model.name} lacks vectors: of {never:,} chunks that were there when it was registered, "
+        f"and of {late:,} that came later and are found by the active model.",
         hint=f"Have them made: docyard migrate reembed --model {model.name}   Those that came later have "
         "jobs of their own, in the queue migrate: docyard queues list",
         operation="activate model",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from itertools import count
 from typing import TYPE_CHECKING, TypeVar
 
 import psycopg
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from docyard_schema.database import Connection, Database
 
 Found = TypeVar("Found")
+
+_TRIES_UNTIL_A_LONG_ONE = 5
 
 
 async def in_short_tries(
@@ -34,11 +37,13 @@ async def in_short_tries(
     """
     timeout_seconds = database.settings.migration_timeout_seconds
     deadline = time.monotonic() + timeout_seconds
-    while True:
+    for tries in count(1):
         try:
             async with database.transaction(connection) as opened:
                 # Less than the server's deadlock_timeout (1 s), so that it is never a writer that gives way.
-                await opened.execute("SET LOCAL lock_timeout = '500ms'")
+                # But an autovacuum gives way only to who waits longer than that, and may take many minutes.
+                patience = "1200ms" if tries % _TRIES_UNTIL_A_LONG_ONE == 0 else "500ms"
+                await opened.execute(f"SET LOCAL lock_timeout = '{patience}'".encode())
                 found = await work(opened)
                 if connection is not None:
                     await opened.execute("SET LOCAL lock_timeout TO DEFAULT")
@@ -52,3 +57,4 @@ async def in_short_tries(
                     operation=operation,
                 ) from error
             await asyncio.sleep(random.uniform(0.05, 0.25))  # noqa: S311 - jitter, not a secret
+    raise AssertionError("tries without end")

@@ -15,30 +15,35 @@ _LARGEST = 65504.0
 _SMALLEST = 2.0**-24
 
 
-def vector_literal(embedding: Sequence[float], dimension: int) -> str:
-    """pgvector's text form of a vector, float32 kept to the bit (float64 is rounded to it first).
+def comparable(embedding: Sequence[float], dimension: int) -> array[float]:
+    """A copy as float32 (float64 is rounded to it).
 
     Raises :class:`InvalidInput` for a vector that cannot be compared or indexed: another dimension, not
     finite, too large for ``halfvec``, or zero there (its cosine distance is NaN).
     """
     if len(embedding) != dimension:
         raise InvalidInput(f"A vector of {dimension} numbers is expected, got {len(embedding)}.")
-    # Of the rounded values a repr is exact: the shortest text of a float64 that is a float32 names that one.
-    values = array("f", embedding).tolist()
-    longest = 0.0
-    for value in values:
-        size = abs(value)
-        if not size <= _LARGEST:
-            raise InvalidInput(
-                "A vector of finite numbers is expected, got one with NaN or infinity."
-                if value != value or size == float("inf")
-                else f"A vector of numbers up to {_LARGEST:g} is expected, got one with {value:g}."
-            )
-        longest = max(longest, size)
-    if longest < _SMALLEST:
+    values = array("f", embedding)
+    highest, lowest, total = max(values, default=0.0), min(values, default=0.0), sum(values)
+    # NaN may hide from max and min, but not from the sum.
+    if total != total or not (-_LARGEST <= lowest and highest <= _LARGEST):
+        raise InvalidInput(_unfit(values))
+    if max(highest, -lowest) < _SMALLEST:
         raise InvalidInput(
             "A vector with a direction is expected, got all zeros."
-            if longest == 0
+            if highest == lowest == 0
             else f"A vector with a direction is expected, got one with nothing above {_SMALLEST:.0e}."
         )
-    return f"[{','.join(map(repr, values))}]"
+    return values
+
+
+def vector_literal(embedding: Sequence[float], dimension: int) -> str:
+    """pgvector's text form of a vector, float32 kept to the bit; raises what :func:`comparable` raises."""
+    # Of the rounded values a repr is exact: the shortest text of a float64 that is a float32 names that one.
+    return f"[{','.join(map(repr, comparable(embedding, dimension).tolist()))}]"
+
+
+def _unfit(values: array[float]) -> str:
+    if any(value != value or abs(value) == float("inf") for value in values):
+        return "A vector of finite numbers is expected, got one with NaN or infinity."
+    return f"A vector of numbers up to {_LARGEST:g} is expected, got one with {max(values, key=abs):g}."

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID  # noqa: TC003 - a row's field
 
-from psycopg.rows import class_row
+from psycopg.rows import args_row
 
 from docyard_schema.documents.chunk_identity import embedding_input
-from docyard_schema.embeddings.vector_text import vector_literal
+from docyard_schema.embeddings.vector_copy import copied_rows, vector_bytes
 from docyard_schema.errors import ModelMismatch
 from docyard_schema.statements import load_statements
 
@@ -21,21 +22,28 @@ if TYPE_CHECKING:
 
 _statements = load_statements("docyard_schema.embeddings", "vectors.sql")
 
+_COPY = "COPY docyard.embeddings (model_id, chunk_id, embedding, content_hash) FROM STDIN WITH (FORMAT BINARY)"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PendingChunk:
-    """A chunk that a model has no vector for yet."""
 
-    id: int
-    heading_path: list[str]
-    text: str
+class MissingVector(NamedTuple):
+    """A chunk that a model has no current vector for. (A tuple: a book has tens of thousands.)
+
+    ``token_count`` is the estimate for the text that is sent, headings included.
+    """
+
+    chunk_id: int
+    document_id: UUID
+    collection: str
     content_hash: bytes
     token_count: int
 
-    @property
-    def input(self) -> str:
-        """The text to embed."""
-        return embedding_input(self.heading_path, self.text)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChunkRange:
+    """Chunks by their ids, both ends included."""
+
+    first: int
+    last: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,31 +56,55 @@ class NewVector:
 
 
 class VectorRepository:
-    """Reads and writes vectors of one model at a time."""
+    """Reads and writes vectors of one model at a time.
+
+    Where chunks are asked for, they are those of documents, or a range.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def pending(
-        self, model: EmbeddingModel, documents: Sequence[UUID], *, connection: Connection | None = None
-    ) -> list[PendingChunk]:
-        """The chunks of these documents that lack a current vector, in order of reading."""
+    async def missing(
+        self,
+        model: EmbeddingModel,
+        chunks: Sequence[UUID] | ChunkRange,
+        *,
+        connection: Connection | None = None,
+    ) -> list[MissingVector]:
+        """Those of ``chunks`` that lack a current vector, by their ids.
+
+        Those whose text the model refused, and those of deleted documents, are not wanted.
+        """
+        statement, values = _scope(
+            chunks, _statements.missing_of_documents, _statements.missing_in_range, model
+        )
         async with self._database.connection(connection) as opened, opened.cursor() as cursor:
-            cursor.row_factory = class_row(PendingChunk)
-            await cursor.execute(
-                self._database.sql(_statements.pending), {"model": model.id, "documents": list(documents)}
-            )
+            cursor.row_factory = args_row(MissingVector)
+            await cursor.execute(self._database.sql(statement), values)
             return await cursor.fetchall()
 
     async def reuse(
-        self, model: EmbeddingModel, documents: Sequence[UUID], *, connection: Connection | None = None
+        self,
+        model: EmbeddingModel,
+        chunks: Sequence[UUID] | ChunkRange,
+        *,
+        connection: Connection | None = None,
     ) -> int:
         """Give chunks the stored vectors of equal texts; returns how many got one."""
+        statement, values = _scope(chunks, _statements.reuse_in_documents, _statements.reuse_in_range, model)
+        async with self._database.connection(connection) as opened:
+            cursor = await opened.execute(self._database.sql(statement), values)
+            return cursor.rowcount
+
+    async def texts(
+        self, chunk_ids: Sequence[int], *, connection: Connection | None = None
+    ) -> dict[int, str]:
+        """The text to embed of each of these chunks; those that are gone are left out."""
         async with self._database.connection(connection) as opened:
             cursor = await opened.execute(
-                self._database.sql(_statements.reuse), {"model": model.id, "documents": list(documents)}
+                self._database.sql(_statements.texts), {"chunks": list(chunk_ids)}, binary=True
             )
-            return cursor.rowcount
+            return {chunk: embedding_input(path, text) for chunk, path, text in await cursor.fetchall()}
 
     async def write(
         self, model: EmbeddingModel, vectors: Sequence[NewVector], *, connection: Connection
@@ -91,17 +123,23 @@ class VectorRepository:
                 operation="write vectors",
             )
         # Two jobs of one document may bring a chunk twice, which one statement cannot write twice.
-        chosen = list({vector.chunk_id: vector for vector in vectors}.values())
-        cursor = await connection.execute(
-            self._database.sql(_statements.write),
-            {
-                "model": model.id,
-                "chunks": [vector.chunk_id for vector in chosen],
-                "vectors": [vector_literal(vector.embedding, model.dimension) for vector in chosen],
-                "hashes": [vector.content_hash for vector in chosen],
-            },
-        )
-        return cursor.rowcount
+        chosen = {vector.chunk_id: vector for vector in vectors}
+        values: dict[str, Any] = {
+            "model": model.id,
+            "chunks": [*chosen],
+            "hashes": [vector.content_hash for vector in chosen.values()],
+        }
+        cursor = await connection.execute(self._database.sql(_statements.hold_chunks), values)
+        kept = [chosen[chunk] for (chunk,) in await cursor.fetchall()]
+        if not kept:
+            return 0
+        # In a thread: some hundred milliseconds for the largest request.
+        rows = await asyncio.to_thread(_rows, model, kept)
+        values["chunks"] = [vector.chunk_id for vector in kept]
+        await connection.execute(self._database.sql(_statements.make_room), values)
+        async with connection.cursor() as copying, copying.copy(self._database.sql(_COPY)) as copy:
+            await copy.write(rows)
+        return len(kept)
 
     async def record_failures(
         self,
@@ -122,6 +160,24 @@ class VectorRepository:
                     "messages": [_printable(message[:1000]) for _, message in reasons.values()],
                 },
             )
+
+
+def _scope(
+    chunks: Sequence[UUID] | ChunkRange, of_documents: str, in_range: str, model: EmbeddingModel
+) -> tuple[str, dict[str, Any]]:
+    if isinstance(chunks, ChunkRange):
+        return in_range, {"model": model.id, "first": chunks.first, "last": chunks.last}
+    return of_documents, {"model": model.id, "documents": list(chunks)}
+
+
+def _rows(model: EmbeddingModel, vectors: Sequence[NewVector]) -> bytes:
+    return copied_rows(
+        model.id,
+        (
+            (vector.chunk_id, vector_bytes(vector.embedding, model.dimension), vector.content_hash)
+            for vector in vectors
+        ),
+    )
 
 
 def _printable(text: str) -> str:

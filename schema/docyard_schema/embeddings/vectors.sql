@@ -1,25 +1,40 @@
--- name: pending
--- Chunks whose vector is missing or of another text; those that the model refused are left out.
-SELECT chunk.id, chunk.heading_path, chunk.text, chunk.content_hash, chunk.token_count
-FROM docyard.chunks AS chunk
-WHERE chunk.document_id = ANY (%(documents)s::uuid[])
-    AND NOT EXISTS (
-        SELECT FROM docyard.embeddings AS vector
-        WHERE vector.chunk_id = chunk.id AND vector.model_id = %(model)s::integer
-            AND vector.content_hash = chunk.content_hash
-    )
-    AND NOT EXISTS (
-        SELECT FROM docyard.embedding_failures AS failure
-        WHERE failure.chunk_id = chunk.id AND failure.model_id = %(model)s::integer
-            AND failure.content_hash = chunk.content_hash
-    )
-ORDER BY chunk.document_id, chunk.ordinal;
+-- fragment: lacks_vector
+-- Its vector is missing or of another text, and the model has not refused that text.
+NOT EXISTS (
+    SELECT FROM docyard.embeddings AS vector
+    WHERE vector.chunk_id = chunk.id AND vector.model_id = %(model)s::integer
+        AND vector.content_hash = chunk.content_hash
+)
+AND NOT EXISTS (
+    SELECT FROM docyard.embedding_failures AS failure
+    WHERE failure.chunk_id = chunk.id AND failure.model_id = %(model)s::integer
+        AND failure.content_hash = chunk.content_hash
+)
 
--- name: reuse
+-- fragment: missing_chunk
+-- Without the texts: those are read when they are sent, or a book would be in memory while it waits.
+SELECT chunk.id, chunk.document_id, document.collection, chunk.content_hash, chunk.token_count
+FROM docyard.chunks AS chunk JOIN docyard.documents AS document ON document.id = chunk.document_id
+
+-- name: missing_of_documents
+{missing_chunk}
+WHERE chunk.document_id = ANY (%(documents)s::uuid[]) AND document.deleted_at IS NULL AND {lacks_vector}
+ORDER BY chunk.id;
+
+-- name: missing_in_range
+{missing_chunk}
+WHERE chunk.id BETWEEN %(first)s::bigint AND %(last)s::bigint AND document.deleted_at IS NULL AND {lacks_vector}
+ORDER BY chunk.id;
+
+-- name: texts
+SELECT chunk.id, chunk.heading_path, chunk.text FROM docyard.chunks AS chunk
+WHERE chunk.id = ANY (%(chunks)s::bigint[]);
+
+-- fragment: reuse
 -- A text whose vector of this model is stored is never sent again, whichever document has it. The locks: the
 -- model's row against a cut-over, the chunks against an edit that removes them before we commit (without it the
--- foreign key would fail the whole statement); in the order of their ids, so that two writers cannot wait for
--- each other.
+-- foreign key would fail the whole statement) and against other writers of their vectors; in the order of their ids,
+-- so that two writers cannot wait for each other.
 WITH model AS MATERIALIZED (
     SELECT held.id
     FROM (SELECT pg_advisory_xact_lock_shared(hashtext('docyard.embedding_models'), %(model)s::integer)) AS gate
@@ -35,29 +50,39 @@ CROSS JOIN LATERAL (
     WHERE vector.model_id = %(model)s::integer AND vector.content_hash = chunk.content_hash
     LIMIT 1
 ) AS stored
-WHERE chunk.document_id = ANY (%(documents)s::uuid[])
-    AND NOT EXISTS (
-        SELECT FROM docyard.embeddings AS vector
-        WHERE vector.chunk_id = chunk.id AND vector.model_id = %(model)s::integer
-            AND vector.content_hash = chunk.content_hash
-    )
-ORDER BY chunk.id
-FOR KEY SHARE OF chunk
-ON CONFLICT (chunk_id, model_id) DO UPDATE
-SET embedding = excluded.embedding, content_hash = excluded.content_hash;
+WHERE NOT EXISTS (
+    SELECT FROM docyard.embeddings AS vector
+    WHERE vector.chunk_id = chunk.id AND vector.model_id = %(model)s::integer
+        AND vector.content_hash = chunk.content_hash
+)
 
--- name: write
--- The join leaves out chunks that an edit removed since their text was sent; the lock keeps those that stay
--- until we commit (without it the foreign key would fail the whole statement).
-INSERT INTO docyard.embeddings (model_id, chunk_id, embedding, content_hash)
-SELECT %(model)s::integer, chunk.id, wanted.embedding::pgvector.vector, wanted.content_hash
-FROM unnest(%(chunks)s::bigint[], %(vectors)s::text[], %(hashes)s::bytea[])
-    AS wanted (chunk_id, embedding, content_hash)
-JOIN docyard.chunks AS chunk ON chunk.id = wanted.chunk_id AND chunk.content_hash = wanted.content_hash
+-- fragment: reused
 ORDER BY chunk.id
-FOR KEY SHARE OF chunk
+FOR NO KEY UPDATE OF chunk
 ON CONFLICT (chunk_id, model_id) DO UPDATE
-SET embedding = excluded.embedding, content_hash = excluded.content_hash;
+SET embedding = excluded.embedding, content_hash = excluded.content_hash
+
+-- name: reuse_in_documents
+{reuse}
+AND chunk.document_id = ANY (%(documents)s::uuid[])
+{reused};
+
+-- name: reuse_in_range
+{reuse}
+AND chunk.id BETWEEN %(first)s::bigint AND %(last)s::bigint
+{reused};
+
+-- name: hold_chunks
+-- Leaves out what an edit removed since its text was sent. The lock keeps the rest until we commit, and makes two
+-- writers of one vector take turns: COPY cannot resolve a conflict.
+SELECT chunk.id FROM docyard.chunks AS chunk
+JOIN unnest(%(chunks)s::bigint[], %(hashes)s::bytea[]) AS wanted (id, content_hash)
+    ON wanted.id = chunk.id AND wanted.content_hash = chunk.content_hash
+ORDER BY chunk.id
+FOR NO KEY UPDATE OF chunk;
+
+-- name: make_room
+DELETE FROM docyard.embeddings WHERE model_id = %(model)s::integer AND chunk_id = ANY (%(chunks)s::bigint[]);
 
 -- name: hold_model
 -- A writer of vectors holds its model's row, so that a cut-over waits for it and it for a cut-over. Before that it

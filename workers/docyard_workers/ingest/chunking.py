@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from docyard_workers.ingest.parsing.document import TextFormat
 
 CHUNK_SIZE = 1200
-_MIN_SIZE = 16
+MIN_SIZE = 16
 # The splitter's time grows with the square of a text without borders (1 MB: 3.5 s; 64 KB: 0.02 s).
 _BLOCK = 65_536
 _LEADING_MARKS = re.compile(r"[\s`~*_=>|:+-]*")
@@ -55,9 +55,9 @@ def split(
     that know languages; today's finds sentences by the rules of Unicode. Raises
     :class:`~docyard_schema.errors.InvalidInput` for a size below 16 or an overlap of half the size and more.
     """
-    if size < _MIN_SIZE or not 0 <= overlap * 2 < size:
+    if size < MIN_SIZE or not 0 <= overlap * 2 < size:
         raise InvalidInput(
-            f"chunk size {size} and overlap {overlap}: expected a size of at least {_MIN_SIZE} characters "
+            f"chunk size {size} and overlap {overlap}: expected a size of at least {MIN_SIZE} characters "
             "and an overlap of less than half of it",
             operation="ingest.chunk",
         )

@@ -15,7 +15,8 @@ import structlog
 from docyard_queue.attempt import Attempt
 from docyard_queue.errors import LeaseLost, UnknownKind
 from docyard_queue.outage import DATABASE_ERRORS
-from docyard_queue.outcomes import Cancel, Done, Failure, Snooze
+from docyard_queue.outcomes import Cancel, Done, Failure
+from docyard_workers.process.batch_attempts import BatchAttempts
 from docyard_workers.process.execution import execute
 from docyard_workers.process.finishing import Finisher
 from docyard_workers.process.isolation.apart import Apart, Unready
@@ -25,7 +26,6 @@ from docyard_workers.process.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
-    from datetime import timedelta
 
     from docyard_queue.engine import Engine
     from docyard_queue.jobs import Job
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from docyard_schema.database import Database
     from docyard_workers.process.finishing import Written
     from docyard_workers.process.isolation.reference import Recipe
+    from docyard_workers.process.tally import Tally
 
 _log = structlog.get_logger("docyard.worker")
 
@@ -42,8 +43,6 @@ _RELEASE_SECONDS = 5.0
 _CANCEL_AGAIN_SECONDS = 2.0
 # How many times its concurrency a worker holds of jobs that wait to run alone.
 _CROWD = 4
-# A retry that is due sooner wakes the worker; a later one is found by polling.
-_LONGEST_TIMER_SECONDS = 60.0
 
 
 @dataclass(slots=True, eq=False)
@@ -57,9 +56,8 @@ class _Running:
 
 class Attempts:
     """Runs attempts side by side, at most ``concurrency``; ``wake`` is called when a slot is free again.
-    ``ended`` is told of every job whose outcome was written.
-
-    ``completed`` counts jobs that succeeded, ``failed`` those that became dead letters.
+    ``ended`` is told of every job whose outcome was written. ``batches`` are those of batch handlers, which
+    take no slot.
     """
 
     def __init__(
@@ -69,23 +67,34 @@ class Attempts:
         engine: Engine,
         *,
         concurrency: int,
+        tally: Tally,
         wake: Callable[[], None],
         ended: Callable[[Job], None],
         recipe: Recipe | None = None,
     ) -> None:
-        self.completed = self.failed = 0
         self._database = database
         self._registry = registry
         self._engine = engine
         self._concurrency = concurrency
         self._wake = wake
         self._ended = ended
+        self._tally = tally
         self._in_handlers = 0
         self._finisher = Finisher(engine, self._completions_written)
         self._threads = Threads(wake)
         self._connections = SyncConnections(database, concurrency)
         self._apart = Apart(database, recipe)
-        self._solitude = Solitude(lambda: self._in_handlers)
+        self.batches = BatchAttempts(
+            database,
+            engine,
+            tally=tally,
+            wake=wake,
+            ended=ended,
+            connections=self._connections,
+            apart=self._apart,
+        )
+        self._solitude = Solitude(lambda: self._in_handlers + self.batches.calls)
+        self.batches.beside(self._solitude)
         # By id and lease: a job whose lease was lost may come again while its older attempt still runs.
         self._running: dict[tuple[int, int], _Running] = {}
 
@@ -104,7 +113,7 @@ class Attempts:
     @property
     def held(self) -> Collection[tuple[int, int]]:
         """Job id and lease of all that runs."""
-        return self._running.keys()
+        return [*self._running.keys(), *self.batches.held] if self.batches.held else self._running.keys()
 
     def begin(self, job: Job) -> None:
         """Start an attempt in the background."""
@@ -124,12 +133,16 @@ class Attempts:
                 if running.in_handler and now - running.cancelled_at >= _CANCEL_AGAIN_SECONDS:
                     running.cancelled_at = now
                     running.task.cancel()
+        self.batches.cancel(job_ids)
 
     async def end(self, seconds: float) -> None:
         """Wait so long for what runs, then give the rest back."""
-        if not self._running:
+        if not self.held:
             return
-        _log.info("worker.stopping", running=len(self._running), seconds=seconds)
+        _log.info("worker.stopping", running=len(self.held), seconds=seconds)
+        await asyncio.gather(self._end(seconds), self.batches.end(seconds))
+
+    async def _end(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
                 await self._settled()
@@ -148,6 +161,7 @@ class Attempts:
     async def close(self) -> None:
         """Let go of what the attempts shared."""
         await self._finisher.close()
+        await self.batches.close()
         await self._apart.close()
         await asyncio.to_thread(self._connections.close)
 
@@ -167,7 +181,7 @@ class Attempts:
         for job_id, lease in [*self._running]:
             # No database, or a handler that does not let itself be cancelled. Rescue finds the job.
             running = self._running[job_id, lease]
-            _log.warning("job.abandoned", job_id=job_id, kind=running.attempt.job.kind, lease=lease)
+            self._tally.abandoned(running.attempt.job)
             running.task.cancel()
 
     async def _run(self, attempt: Attempt) -> None:
@@ -183,7 +197,7 @@ class Attempts:
             self._ended(job)
         except LeaseLost:
             if not await self._child_completed(attempt, outcome):
-                _log.warning("job.lease_lost", job_id=job.id, kind=job.kind, lease=job.lease)
+                self._tally.lost(job)
         finally:
             del self._running[job.id, job.lease]
             self._wake()
@@ -245,9 +259,9 @@ class Attempts:
         for job, written in batch:
             del self._running[job.id, job.lease]
             if written == "lost":
-                _log.warning("job.lease_lost", job_id=job.id, kind=job.kind, lease=job.lease)
+                self._tally.lost(job)
                 continue
-            self.completed += written == "written"
+            self._tally.completed += written == "written"
             self._ended(job)
         self._wake()
 
@@ -257,41 +271,16 @@ class Attempts:
         if outcome is None:
             return False
         if attempt.committed:
-            self.completed += 1
+            self._tally.completed += 1
             if isinstance(outcome, Failure):
-                # Its effects are in; running it again would double them.
-                _log.error("job.failed_after_commit", job_id=job.id, kind=job.kind, error=outcome.message)
+                self._tally.failed_after_commit(job, outcome.message)
             return True
         if isinstance(outcome, str):
             released = await self._finisher.release(job, outcome)
             if released:
-                _log.info("job.released", job_id=job.id, kind=job.kind, reason=outcome)
+                self._tally.released(job, outcome)
             return released
         written = await self._finisher.settle(job, outcome)
         if written == "written":
-            self._tell(job, outcome)
+            self._tally.written(job, outcome)
         return written != "lost"
-
-    def _tell(self, job: Job, outcome: Outcome) -> None:
-        fields = {"job_id": job.id, "kind": job.kind, "attempt": job.attempt}
-        match outcome:
-            case Failure(retry_in=None):
-                self.failed += 1
-                _log.error("job.died", error=outcome.message, error_class=outcome.error_class, **fields)
-            case Failure():
-                delay = outcome.retry_in
-                self._wake_in(delay)
-                seconds = round(delay.total_seconds(), 1) if delay else 0
-                _log.warning("job.failed", error=outcome.message, retry_in_s=seconds, **fields)
-            case Snooze():
-                self._wake_in(outcome.delay)
-                _log.info(
-                    "job.snoozed", delay_s=outcome.delay.total_seconds(), reason=outcome.reason, **fields
-                )
-            case Cancel():
-                _log.info("job.cancelled", reason=outcome.reason, **fields)
-
-    def _wake_in(self, delay: timedelta | None) -> None:
-        seconds = delay.total_seconds() if delay else 0
-        if 0 < seconds <= _LONGEST_TIMER_SECONDS:
-            asyncio.get_running_loop().call_later(seconds + 0.001, self._wake)

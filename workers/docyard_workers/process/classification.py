@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import traceback
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from docyard_queue.errors import PermanentError, RateLimited
@@ -19,8 +20,39 @@ if TYPE_CHECKING:
 _READ = 50_000
 
 
-def classify(spec: HandlerSpec, job: Job, error: BaseException) -> Outcome:
-    """The outcome of an attempt that raised. Never raises itself."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Described:
+    """What is kept of an exception: the same for every attempt that it ends."""
+
+    code: str
+    error_class: str
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, spec: HandlerSpec, error: BaseException) -> Described:
+        """The description of an exception. Never raises itself."""
+        code, message = "exception", mask_password(_message(error)[:_READ])
+        if isinstance(error, DocyardError):
+            code = str(error.code)
+        elif isinstance(error, MemoryError) and spec.memory_limit is not None:
+            code = "memory_limit"
+            message = f"The handler needed more memory than the {spec.memory_limit:,} bytes that it may take."
+        return cls(
+            code=code,
+            error_class=f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
+            message=message,
+            traceback=mask_password("".join(traceback.format_exception(error))[-_READ:]),
+        )
+
+
+def classify(
+    spec: HandlerSpec, job: Job, error: BaseException, described: Described | None = None
+) -> Outcome:
+    """The outcome of an attempt that raised. Never raises itself.
+
+    ``described`` saves describing an exception again that ends many attempts.
+    """
     backoff, is_final = spec.backoff, _is_permanent(error)
     if isinstance(error, RateLimited):
         # Not the job's fault: the attempt is given back.
@@ -31,17 +63,12 @@ def classify(spec: HandlerSpec, job: Job, error: BaseException) -> Outcome:
             is_final, backoff = policy is None, policy or backoff
             break
     retry_in = None if is_final or job.attempt >= job.max_attempts else backoff.delay(job.attempt)
-    code, message = "exception", mask_password(_message(error)[:_READ])
-    if isinstance(error, DocyardError):
-        code = str(error.code)
-    elif isinstance(error, MemoryError) and spec.memory_limit is not None:
-        code = "memory_limit"
-        message = f"The handler needed more memory than the {spec.memory_limit:,} bytes that it may take."
+    described = described or Described.of(spec, error)
     return Failure(
-        code=code,
-        error_class=f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins."),
-        message=message,
-        traceback=mask_password("".join(traceback.format_exception(error))[-_READ:]),
+        code=described.code,
+        error_class=described.error_class,
+        message=described.message,
+        traceback=described.traceback,
         retry_in=retry_in,
     )
 

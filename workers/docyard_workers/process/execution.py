@@ -28,7 +28,7 @@ async def execute(spec: HandlerSpec, attempt: Attempt, threads: Threads, *, time
     Raises only :class:`LeaseLost`, cancellation of the task that runs it, and what ends the whole process.
     """
     try:
-        payload = _read_payload(spec, attempt.job)
+        payload = read_payload(spec, attempt.job)
         if timed:
             returned = await _call(spec, attempt, payload, threads)
         else:
@@ -51,7 +51,8 @@ async def execute(spec: HandlerSpec, attempt: Attempt, threads: Threads, *, time
     return returned if isinstance(returned, (Done, Snooze, Cancel)) else Done(returned)
 
 
-def _read_payload(spec: HandlerSpec, job: Job) -> Any:
+def read_payload(spec: HandlerSpec, job: Job) -> Any:
+    """The payload as the handler expects it. Raises :class:`PermanentError` when it does not fit."""
     if spec.payload_model is None:
         return job.payload
     try:

@@ -54,17 +54,17 @@ class Finisher:
     async def settle(self, job: Job, outcome: Outcome) -> Written:
         """Write any other outcome of one attempt."""
         try:
-            kept = await self._persist(lambda: self._engine.settle(job, outcome))
+            kept = await until_written(lambda: self._engine.settle(job, outcome))
         except Exception as error:  # noqa: BLE001 - whatever it was, the job must not stay as it is
             _log.error("finish.refused", job_id=job.id, kind=job.kind, error=brief(error))
             refused = _refused(error)
-            kept = await self._persist(lambda: self._engine.settle(job, refused), stubborn=True)
+            kept = await until_written(lambda: self._engine.settle(job, refused), stubborn=True)
             return "refused" if kept else "lost"
         return "written" if kept else "lost"
 
     async def release(self, job: Job, reason: str) -> bool:
         """Give a job back; False when its lease was lost."""
-        return await self._persist(lambda: self._engine.release(job, reason), stubborn=True)
+        return await until_written(lambda: self._engine.release(job, reason), stubborn=True)
 
     async def flushed(self) -> None:
         """Wait until every completion so far is written."""
@@ -84,24 +84,26 @@ class Finisher:
 
     async def _complete(self, finished: Sequence[tuple[Job, Any]]) -> list[Written]:
         try:
-            lost = await self._persist(lambda: self._engine.complete(finished))
+            lost = await until_written(lambda: self._engine.complete(finished))
         except Exception:  # noqa: BLE001 - told of by settle()
             # One of them is refused, and must not fail the others.
             return [await self.settle(job, Done(result)) for job, result in finished]
         gone = {(job.id, job.lease) for job in lost}
         return ["lost" if (job.id, job.lease) in gone else "written" for job, _ in finished]
 
-    async def _persist(self, write: Callable[[], Awaitable[_Answer]], *, stubborn: bool = False) -> _Answer:
-        pause = 0.1
-        while True:
-            try:
-                return await write()
-            except Exception as error:
-                if not stubborn and not isinstance(error, OUTAGE):
-                    raise
-                _log.warning("finish.deferred", error=brief(error), retry_in_s=round(pause, 1))
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
-            pause = min(pause * 2, _LONGEST_PAUSE)
+
+async def until_written(write: Callable[[], Awaitable[_Answer]], *, stubborn: bool = False) -> _Answer:
+    """What ``write`` gives, tried until there is a database; ``stubborn``: until Postgres takes it."""
+    pause = 0.1
+    while True:
+        try:
+            return await write()
+        except Exception as error:
+            if not stubborn and not isinstance(error, OUTAGE):
+                raise
+            _log.warning("finish.deferred", error=brief(error), retry_in_s=round(pause, 1))
+        await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
+        pause = min(pause * 2, _LONGEST_PAUSE)
 
 
 def _refused(error: Exception) -> Failure:

@@ -15,7 +15,9 @@ from docyard_queue.inspection import Inspection
 from docyard_queue.listener import listen
 from docyard_queue.outage import DATABASE_ERRORS, brief
 from docyard_workers.process.attempts import Attempts
+from docyard_workers.process.batch_claiming import BatchClaiming
 from docyard_workers.process.batch_ends import BatchEnds
+from docyard_workers.process.batch_room import rooms_of
 from docyard_workers.process.claiming import Claiming
 from docyard_workers.process.counting import keep_counting
 from docyard_workers.process.ending import end_tasks
@@ -24,6 +26,7 @@ from docyard_workers.process.isolation.reference import require_importable
 from docyard_workers.process.options import WorkerOptions
 from docyard_workers.process.recovery import Recovery
 from docyard_workers.process.scheduling import Scheduling
+from docyard_workers.process.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -81,17 +84,26 @@ class Worker:
         self._background: list[asyncio.Task[None]] = []
         self._batch_ends = BatchEnds(self._engine)
         self._freeing = Freeing(self._engine)
+        self._tally = Tally(self._wake.set)
         self._attempts = Attempts(
             database,
             registry,
             self._engine,
             concurrency=self.options.concurrency,
+            tally=self._tally,
             wake=self._wake.set,
             ended=self._job_ended,
             recipe=recipe,
         )
+        self._rooms = rooms_of(registry)
         self._claiming = Claiming(
-            self._engine, kinds=self._kinds, queues=self.options.queues, begin=self._attempts.begin
+            self._engine,
+            kinds={spec.kind: spec.max_attempts for spec in registry if spec.batch is None},
+            queues=self.options.queues,
+            begin=self._attempts.begin,
+        )
+        self._batch_claiming = BatchClaiming(
+            self._engine, self._rooms, queues=self.options.queues, begin=self._attempts.batches.begin
         )
         self._heartbeat: Heartbeat
         self._recovery: Recovery
@@ -99,12 +111,12 @@ class Worker:
     @property
     def completed(self) -> int:
         """Jobs that this worker completed."""
-        return self._attempts.completed
+        return self._tally.completed
 
     @property
     def failed(self) -> int:
         """Jobs whose last attempt failed here: dead letters."""
-        return self._attempts.failed
+        return self._tally.failed
 
     async def __aenter__(self) -> Self:
         loop, seconds = asyncio.get_running_loop(), self.options.heartbeat_seconds
@@ -222,14 +234,17 @@ class Worker:
     async def _claim(self) -> bool:
         """Fill the free slots; True when it is worth asking again at once."""
         slots = self._attempts.free_slots
-        if slots <= 0:
+        if slots <= 0 and not self._batch_claiming.due(idle=True):
             return False
-        if slots < self.options.concurrency // 4:
+        if 0 < slots < self.options.concurrency // 4:
             # Of a busy worker slots come free one by one; a claim for many costs little more than for one.
             await asyncio.sleep(_GATHER_SECONDS)
             slots = self._attempts.free_slots
         try:
-            return await self._claiming.fill(self._heartbeat.worker_id, slots)
+            again = slots > 0 and await self._claiming.fill(self._heartbeat.worker_id, slots)
+            if self._batch_claiming.due(idle=not again):
+                again = await self._batch_claiming.fill(self._heartbeat.worker_id) or again
+            return again
         except DATABASE_ERRORS as error:
             _log.warning("claim.failed", error=brief(error))
             await self._sleep(random.uniform(0.1, 1))  # noqa: S311 - jitter
@@ -262,6 +277,7 @@ class Worker:
 
     async def _rest(self, longest: float) -> None:
         """Sleep until there may be something to claim."""
+        longest = min(longest, self._batch_claiming.pause())
         if self._attempts.free_slots <= 0:
             await self._sleep(longest)
             return

@@ -36,6 +36,7 @@ class EmbeddingConfig:
     - ``timeout``: of one whole request.
     - ``price_per_million_tokens``: in US dollars; not said: the known models' own, else unknown.
     - ``max_…``: what one request may carry; not said: OpenAI's limits. Some local servers take 32 texts.
+    - ``parallel_requests``: how many one process sends at once; not said: 4.
     """
 
     provider: Literal["openai", "wordllama"] | None = None
@@ -52,6 +53,7 @@ class EmbeddingConfig:
     max_tokens_per_text: int | None = None
     max_texts_per_request: int | None = None
     max_tokens_per_request: int | None = None
+    parallel_requests: int | None = None
 
 
 def choose_provider(
@@ -168,7 +170,12 @@ def _limits(config: EmbeddingConfig, price: Decimal | None) -> ProviderLimits:
                 "a price of 0 or more", str(config.price_per_million_tokens), "Leave it out if unknown."
             )
         limits = replace(limits, price_per_million_tokens=config.price_per_million_tokens)
-    for name in ("max_tokens_per_text", "max_texts_per_request", "max_tokens_per_request"):
+    for name in (
+        "max_tokens_per_text",
+        "max_texts_per_request",
+        "max_tokens_per_request",
+        "parallel_requests",
+    ):
         value = getattr(config, name)
         if value is None:
             continue

@@ -165,28 +165,31 @@ class Providers:
             return config
         # Said in full, or the environment's own address would be taken.
         config = replace(config, base_url=settings.get("base_url") or openai.DEFAULT_BASE_URL)
-        host, configured = _host(config.base_url), _host(self._address(self._config))
-        if host in self._config.api_keys:
-            return replace(config, api_key=self._config.api_keys[host])
-        if host == configured:
-            mine = self._config
-            return replace(
-                config,
-                api_key=mine.api_key,
-                organization=mine.organization,
-                project=mine.project,
-                headers=mine.headers,
-            )
-        if host == _host(self._environment.get("OPENAI_BASE_URL")):
-            return config  # OPENAI_API_KEY belongs there
-        if host == _host(None):
+        host = _host(config.base_url)
+        key = self._key_for(host)
+        if key is None and host == _host(None):
             raise ConfigError(
-                f"The model {settings.get('model')} is at {host}, and there is no key for it: the settings "
-                f"are for {configured}.",
-                hint=f"Set DOCYARD_EMBEDDING_API_KEYS='{host}=KEY'.",
+                f"expected a key for {host}, where the model {config.model} is, got none",
+                hint=f"Set OPENAI_API_KEY, or beside another key: DOCYARD_EMBEDDING_API_KEYS='{host}=KEY'.",
                 operation="make the provider of a model",
             )
-        return replace(config, api_key=PLACEHOLDER_KEY)
+        config = replace(config, api_key=key or PLACEHOLDER_KEY)
+        if host != _host(self._address(self._config)):
+            return config
+        mine = self._config
+        return replace(config, organization=mine.organization, project=mine.project, headers=mine.headers)
+
+    def _key_for(self, host: str) -> str | None:
+        """The key of a server: its own, or that of the settings or the environment if they are for it."""
+        own = self._config.api_keys.get(host)
+        if own is not None:
+            return own
+        configured, environment = self._address(self._config), self._environment.get("OPENAI_BASE_URL")
+        if host == _host(configured) and self._config.api_key:
+            return self._config.api_key
+        if host in (_host(configured), _host(environment)):
+            return self._environment.get("OPENAI_API_KEY", "").strip() or None
+        return None
 
     def _address(self, config: EmbeddingConfig) -> str | None:
         """Where a provider of these settings is; None is OpenAI's own address."""

@@ -18,14 +18,14 @@ from docyard_schema.errors import InvalidInput
 from docyard_workers.embed.errors import EmbeddingError, ProviderAnswerInvalid, ProviderUnavailable
 from docyard_workers.embed.providers.answers import read_answer, require_dimension, vector_failure
 from docyard_workers.embed.providers.protocol import Embedded
-from docyard_workers.embed.providers.refusals import translate
+from docyard_workers.embed.providers.refusals import rate_limited, translate
 from docyard_workers.embed.providers.screening import estimate_tokens, screen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import timedelta
 
-    from openai import AsyncOpenAI
+    from openai import APIError, AsyncOpenAI
 
     from docyard_workers.embed.providers.protocol import ProviderLimits, TextFailure, Vector
 
@@ -183,7 +183,7 @@ class OpenAIProvider:
 
     async def _request(self, client: AsyncOpenAI, texts: list[str]) -> tuple[list[Vector], int | None]:
         """Send one request; what fails is raised outside the ``except``, so nothing secret hangs on to it."""
-        from openai import APIError, omit
+        from openai import APIError, RateLimitError, omit
 
         failure: EmbeddingError
         dimensions = omit if self._sent_dimension is None else self._sent_dimension
@@ -203,16 +203,24 @@ class OpenAIProvider:
         except ProviderAnswerInvalid as error:
             error.provider, error.model = self.name, self._model_name
             failure = error
-        except APIError as error:
-            failure = await asyncio.to_thread(  # looks for quotations in all the texts: up to 0.1 s
-                translate,
-                error,
-                provider=self.name,
-                model=self._model_name,
-                texts=texts,
-                secrets=(self._api_key, *self._headers.values()),
+        except RateLimitError as error:
+            # At once: the next request may be about to leave. Its words would have to be compared with the texts.
+            failure = rate_limited(error, provider=self.name, model=self._model_name) or await self._translated(
+                error, texts
             )
+        except APIError as error:
+            failure = await self._translated(error, texts)
         raise failure
+
+    async def _translated(self, error: APIError, texts: list[str]) -> EmbeddingError:
+        return await asyncio.to_thread(  # looks for quotations in all the texts: up to 0.1 s
+            translate,
+            error,
+            provider=self.name,
+            model=self._model_name,
+            texts=texts,
+            secrets=(self._api_key, *self._headers.values()),
+        )
 
     def _check(self, vectors: list[Vector]) -> list[TextFailure | None]:
         require_dimension(vectors, self.model.dimension, self._model_name)

@@ -25,12 +25,16 @@ Vector: TypeAlias = "array[float]"
 class ProviderLimits:
     """What one request may carry, and what it costs; in tokens of :meth:`EmbeddingProvider.count_tokens`.
 
-    ``price_per_million_tokens`` is in US dollars: zero for a local model, ``None`` when unknown.
+    ``parallel_requests`` is how many one process sends at once. ``pays_per_request``: fuller requests are
+    fewer requests, which is worth waiting for; not so for a local model. ``price_per_million_tokens`` is in US
+    dollars: zero for a local model, ``None`` when unknown.
     """
 
     max_tokens_per_text: int = 8_192
     max_texts_per_request: int = 2_048
     max_tokens_per_request: int = 300_000
+    parallel_requests: int = 4
+    pays_per_request: bool = True
     price_per_million_tokens: Decimal | None = None
 
 

@@ -32,6 +32,7 @@ _SHORTEST_MASKED = 8  # a key or a text shorter than this would blot out ordinar
 _QUOTE = 24  # a run of this many characters that also stands in a text is taken for a quotation of it
 
 _QUOTA_CODES = frozenset({"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"})
+_RATE_CODES = frozenset({"rate_limit_exceeded", "requests", "tokens", "RateLimitReached", "429"})
 _MODEL_CODES = frozenset({"model_not_found", "invalid_model", "DeploymentNotFound"})
 _SETTING_PARAMETERS = frozenset({"model", "dimensions", "encoding_format", "user"})
 _TEXT_STATUSES = frozenset({400, 413, 422})
@@ -74,6 +75,21 @@ def translate(
     return _from_status(error, f"the provider answered {error.status_code}: {words}", len(texts), about)
 
 
+def rate_limited(error: openai.RateLimitError, *, provider: str, model: str) -> RateLimited | None:
+    """A 429 without the provider's words, which takes no time; None if it is about money."""
+    if error.code in _QUOTA_CODES or error.type in _QUOTA_CODES:
+        return None
+    code = error.code if error.code in _RATE_CODES else None
+    return RateLimited(
+        f"the provider answered 429: {code or 'too many requests'}",
+        provider=provider,
+        model=model,
+        status=error.status_code,
+        provider_code=code,
+        retry_after=retry_after(error.response.headers),
+    )
+
+
 def _from_status(
     error: openai.APIStatusError, message: str, texts: int, about: dict[str, Any]
 ) -> EmbeddingError:
@@ -82,8 +98,6 @@ def _from_status(
         return QuotaExhausted(message, hint=_QUOTA_HINT, **about)
     if status == 404 or error.code in _MODEL_CODES:
         return ModelNotFound(message, hint=_MODEL_HINT, **about)
-    if status == 429:
-        return RateLimited(message, **about)
     if status >= 500 or status in _PASSING_STATUSES:
         return ProviderUnavailable(message, **about)
     if status in (401, 403):

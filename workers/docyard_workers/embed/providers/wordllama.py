@@ -12,6 +12,7 @@ import importlib.util
 import logging
 import threading
 from array import array
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,9 @@ class WordLlamaProvider:
     account = "wordllama"
 
     def __init__(self, *, dimension: int = DEFAULT_DIMENSION, limits: ProviderLimits | None = None) -> None:
-        self.limits = limits or ProviderLimits(price_per_million_tokens=Decimal(0))
+        self.limits = replace(
+            limits or ProviderLimits(price_per_million_tokens=Decimal(0)), pays_per_request=False
+        )
         self._dimension = dimension
         self._folder = _wheel_folder()
         self._hash: str | None = None
