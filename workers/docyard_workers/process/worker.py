@@ -96,14 +96,15 @@ class Worker:
             recipe=recipe,
         )
         self._rooms = rooms_of(registry)
+        self._batch_claiming = BatchClaiming(
+            self._engine, self._rooms, queues=self.options.queues, begin=self._attempts.batches.begin
+        )
         self._claiming = Claiming(
             self._engine,
             kinds={spec.kind: spec.max_attempts for spec in registry if spec.batch is None},
             queues=self.options.queues,
             begin=self._attempts.begin,
-        )
-        self._batch_claiming = BatchClaiming(
-            self._engine, self._rooms, queues=self.options.queues, begin=self._attempts.batches.begin
+            fronts=self._batch_claiming.fronts if self._rooms else None,
         )
         self._heartbeat: Heartbeat
         self._recovery: Recovery
