@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+from support.eventually import eventually
 from support.examples import an_identity
 from support.yards import ingest, open_yard, rows, value
 
@@ -95,10 +96,9 @@ async def test_no_document_is_missed_by_a_model_that_is_registered_while_documen
         await yard.ingest([tmp_path])
         async with yard.worker(queues=["ingest"], concurrency=8) as worker:
             working = asyncio.create_task(worker.drain())
-            made = []
-            for number in range(6):
-                made.append(await models.register(an_identity(f"new {number}")))
-                await asyncio.sleep(0.05)
+            count = "SELECT count(*) FROM docyard.chunks"
+            await eventually(lambda: value(yard.database, count), seconds=60, what="the first chunk")
+            made = [await models.register(an_identity(f"new {number}")) for number in range(6)]
             await working
         before: Counter[str] = Counter()
         for model in made:

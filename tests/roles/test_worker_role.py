@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 from conftest import opened
+from support.examples import an_identity, embed, store
 from support.queueing import states
 from support.working import AT_ONCE, drain, running
 from support.yards import ingest, open_yard, value
 
 from docyard_queue import Inspection, NewJob, Registry, batch_progress, create_batch, enqueue_many
 from docyard_schema import DatabaseError, ModelIdentity, ModelRepository
+from docyard_schema.embeddings import build_index
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,6 +93,30 @@ async def test_a_worker_ingests_embeds_and_searches(
         assert summary.failed == 0
         assert await value(yard.database, "SELECT sum(missing) FROM docyard.embedding_coverage") == 0
         assert [hit.title for hit in await yard.search("what pulls the oceans", limit=1)] == ["Tides"]
+
+
+async def test_a_worker_changes_the_active_model_and_makes_or_drops_no_table(
+    as_member: Callable[[str], str], granted: str
+) -> None:
+    async with opened(granted) as owned:
+        document = await store(owned)
+        old = await ModelRepository(owned).use(an_identity("old"))
+        new = await ModelRepository(owned).register(an_identity("new", 5))
+    async with opened(as_member("worker")) as database:
+        models = ModelRepository(database)
+        for model in (old, new):
+            assert await embed(database, model, [document]) == 1
+        assert [model.name for model in await models.kept()] == ["old", "new"]
+        assert (await models.set_state("new", "ready")).state == "ready"
+        assert (await models.activate("new")).state == "active"
+        assert (await models.rollback()).name == "old"
+        with pytest.raises(DatabaseError, match="may not drop the table") as refused:
+            await models.drop("new")
+        assert "docyard models drop new" in refused.value.hint
+        with pytest.raises(DatabaseError, match="may not build the index") as refused:
+            await build_index(database, old)
+        assert "docyard worker --queue maintain" in refused.value.hint
+        assert [model.state for model in await models.list()] == ["active", "retired"]
 
 
 async def test_a_worker_that_meets_a_new_model_is_told_who_makes_its_table(

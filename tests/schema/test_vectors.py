@@ -74,7 +74,9 @@ async def test_what_has_no_vector_is_pending_in_the_order_of_reading(
     assert await texts(vectors, model, both) == ["Top\n\nOne.", "Top\n\nTwo.", "Three."]
     assert [chunk.token_count for chunk in found] == [3, 3, 2]
     assert {chunk.collection for chunk in found} == {"default"}
-    assert await vectors.missing(model, ChunkRange(first=found[1].chunk_id, last=found[2].chunk_id)) == found[1:]
+    assert (
+        await vectors.missing(model, ChunkRange(first=found[1].chunk_id, last=found[2].chunk_id)) == found[1:]
+    )
     assert await vectors.missing(model, []) == []
     assert await embed(database, model, [first, second]) == 3
     assert await vectors.missing(model, [first.document_id, second.document_id]) == []
@@ -222,7 +224,9 @@ async def test_what_the_model_refused_is_not_pending_until_its_text_changes(
     stored = await store(database, ["Refused.", "Fine."])
     refused, fine = await vectors.missing(model, [stored.document_id])
     nasty = "x\x00y\ud800" + "z" * 2000
-    await vectors.record_failures(model, [(refused.chunk_id, "too_long", nasty), (-1, "x", "a chunk that is gone")])
+    await vectors.record_failures(
+        model, [(refused.chunk_id, "too_long", nasty), (-1, "x", "a chunk that is gone")]
+    )
     await vectors.record_failures(
         model, [(refused.chunk_id, "too_long", "first"), (refused.chunk_id, "content", "again")]
     )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import psycopg
 from psycopg import sql
 from psycopg.rows import class_row
 
 from docyard_schema.answers import answering_within
-from docyard_schema.errors import InvalidInput
+from docyard_schema.errors import DatabaseError, InvalidInput
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from docyard_schema.database import Connection, Database
     from docyard_schema.embeddings.records import EmbeddingModel
@@ -109,7 +110,7 @@ async def build_index(
             return
         # CREATE INDEX CONCURRENTLY has no place in a transaction and may take long.
         await connection.execute("SET statement_timeout = 0")
-        with answering_within(connection, None):
+        with answering_within(connection, None), _told_who_may(model):
             await connection.execute(
                 sql.SQL("DROP INDEX CONCURRENTLY IF EXISTS {}").format(
                     sql.Identifier(namespace.schema, index)
@@ -129,6 +130,20 @@ async def build_index(
                     candidates=sql.Literal(options.ef_construction or _DEFAULT_EF_CONSTRUCTION),
                 )
             )
+
+
+@contextmanager
+def _told_who_may(model: EmbeddingModel) -> Iterator[None]:
+    try:
+        yield
+    except psycopg.errors.InsufficientPrivilege as error:
+        said = error.diag.message_primary
+        raise DatabaseError(
+            f"This user may not build the index of {model.name}'s vectors: {said}.",
+            hint="Let a worker that connects as the schema's owner do it: docyard worker --queue maintain",
+            operation="build vector index",
+            reason=said,
+        ) from error
 
 
 @asynccontextmanager

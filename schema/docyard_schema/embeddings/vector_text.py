@@ -26,7 +26,7 @@ def comparable(embedding: Sequence[float], dimension: int) -> array[float]:
     values = array("f", embedding)
     highest, lowest, total = max(values, default=0.0), min(values, default=0.0), sum(values)
     # NaN may hide from max and min, but not from the sum.
-    if total != total or not (-_LARGEST <= lowest and highest <= _LARGEST):
+    if total != total or not (lowest >= -_LARGEST and highest <= _LARGEST):
         raise InvalidInput(_unfit(values))
     if max(highest, -lowest) < _SMALLEST:
         raise InvalidInput(

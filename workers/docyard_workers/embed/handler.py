@@ -231,7 +231,6 @@ class Embed:
 
     async def _want_index(self, model: EmbeddingModel, connection: Connection) -> None:
         """Enqueue the building of the model's index when it has vectors enough; in the caller's transaction."""
-        # A model that is being filled gets its index at the end: with one every vector costs 20 times as much.
-        job = await self._index.wanted(model) if model.state != "building" else None
+        job = await self._index.wanted(model)
         if job is not None:
             await enqueue_many(connection, [job], schema=self._database.namespace.schema)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 KIND = "build_vector_index"
 QUEUE = "maintain"
 _SECONDS_BETWEEN_CHECKS = 30
+_BETWEEN_JOBS = timedelta(hours=1)
 
 
 class IndexPayload(BaseModel):
@@ -48,13 +50,26 @@ class BuildIndex:
             )
 
     async def wanted(self, model: EmbeddingModel) -> NewJob | None:
-        """The job to enqueue when the model's index is due; None when not, or when that was asked lately."""
+        """The job to enqueue when the model's index is due; None when not, or when that was asked lately.
+
+        A model that is being filled gets its index at the end, from its migration: with one, every vector
+        costs twenty times as much to write.
+        """
         # The answer changes a few times in a database's life; asking for every document would be waste.
         now = time.monotonic()
         if now - self._checked.get(model.id, -_SECONDS_BETWEEN_CHECKS) < _SECONDS_BETWEEN_CHECKS:
             return None
         self._checked[model.id] = now
+        now_registered = await self._models.get(model.name)  # it may have become active since
+        if now_registered is None or now_registered.state not in ("active", "retired"):
+            return None
         if not await index_is_due(self._database, model):
             return None
-        # Two models' indexes may be waited for at once.
-        return NewJob(KIND, {"model": model.name}, queue=QUEUE, unique_key=f"{KIND} {model.name}")
+        # Once an hour: where no worker may build an index, there would be dead letters without end.
+        return NewJob(
+            KIND,
+            {"model": model.name},
+            queue=QUEUE,
+            unique_key=f"{KIND} {model.name}",
+            unique_for=_BETWEEN_JOBS,
+        )
