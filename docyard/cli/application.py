@@ -24,6 +24,7 @@ from docyard.cli.pruning import prune_jobs
 from docyard.cli.queues import queues
 from docyard.cli.schedules import schedules
 from docyard.cli.search import search
+from docyard.cli.spend import spend
 from docyard.cli.status import status
 from docyard.cli.up import up
 from docyard.cli.worker import worker
@@ -63,7 +64,7 @@ def _global_options(
     )
 
 
-for function in (up, ingest, search, worker, status, doctor):
+for function in (up, ingest, search, worker, status, spend, doctor):
     app.command()(function)
 for name, change in (
     ("enqueue", enqueue_job),

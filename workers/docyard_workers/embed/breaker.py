@@ -1,7 +1,7 @@
 """A circuit breaker that one bad text cannot open.
 
-It opens when requests without a common text fail one after the other: then it is the provider. One request that
-fails again and again, or what it was halved into, counts once.
+It opens when requests without a common text fail one after the other: then it is the provider. One request
+that fails again and again, or what it was halved into, counts once.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """A model's lane: texts of many jobs wait in it, travel together, and come back as vectors.
 
 There is one per model and process. It sends a request when that is full, when nothing that runs or could be
-claimed would add to it, or when its oldest text has waited long enough; several are on their way at once. What
-becomes of each is decided in ``requests.py``.
+claimed would add to it, or when its oldest text has waited long enough; several are on their way at once.
+What becomes of each is decided in ``requests.py``.
 """
 
 from __future__ import annotations
@@ -50,7 +50,8 @@ class Reading:
 class Lane:
     """Packs and sends; ``send`` does one request and all that follows from it, and never raises.
 
-    ``may_come`` asks whether more texts may come. ``longest_wait`` in seconds holds for a request that is not full.
+    ``may_come`` asks whether more texts may come. ``longest_wait`` in seconds holds for a request that is not
+    full.
     """
 
     def __init__(
@@ -93,7 +94,9 @@ class Lane:
             self._readings.remove(reading)
             self._changed.set()
 
-    def overtaken(self, missing: Sequence[MissingVector], reading: Reading) -> list[asyncio.Future[None]] | None:
+    def overtaken(
+        self, missing: Sequence[MissingVector], reading: Reading
+    ) -> list[asyncio.Future[None]] | None:
         """What to wait for before looking again, because texts have got their vectors since; None: nothing.
 
         Without it a text would be sent a second time whose vector was written between the look and the add.

@@ -3,7 +3,8 @@
 - vectors: stored, together with the completion of the jobs that now have all of theirs (``storing.py``);
 - 429, or an empty budget: everybody who shares the account pauses, and no attempt counts;
 - refused for its texts: halved until the guilty ones are alone, which are noted as failed;
-- no answer, 5xx, an answer that makes no sense: tried again; when other requests go well it is halved too, when
+- no answer, 5xx, an answer that makes no sense: tried again; when other requests go well it is halved too,
+when
   none does the provider is left alone for a while, and no attempt counts;
 - no money, a wrong key, no such model: the queue is paused with the reason, and a person has to act.
 """
