@@ -78,6 +78,7 @@ class Lane:
         self._paused_until = 0.0
         self._reason = ""
         self._probing = False
+        self._holds = 0
         self._ask_every, self._ask_at, self._nothing_came = _ASK_SECONDS[0], 0.0, False
         self._looked_at = 0.0
 
@@ -135,6 +136,17 @@ class Lane:
         self._reason = reason
         self._probing = True
         self._changed.set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside nothing is sent; after it one request at first."""
+        self._holds += 1
+        self._probing = True
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            self._changed.set()
 
     def went_well(self) -> None:
         """A request was answered: several may travel again."""
@@ -200,7 +212,7 @@ class Lane:
         """Send what can be sent; the seconds until there may be more to do, None: when something changes."""
         if time.monotonic() - self._looked_at > _LOOK_SECONDS:
             self._drop_unwanted()
-        if not self.packer and not self._again:
+        if self._holds or (not self.packer and not self._again):
             return None
         pause = self._paused_until - time.monotonic()
         if pause > _PATIENCE_SECONDS:
