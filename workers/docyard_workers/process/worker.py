@@ -235,7 +235,7 @@ class Worker:
     async def _claim(self) -> bool:
         """Fill the free slots; True when it is worth asking again at once."""
         slots = self._attempts.free_slots
-        if slots <= 0 and not self._batch_claiming.due(idle=True):
+        if slots <= 0 and not self._batch_claiming.due():
             return False
         if 0 < slots < self.options.concurrency // 4:
             # Of a busy worker slots come free one by one; a claim for many costs little more than for one.
