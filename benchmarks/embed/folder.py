@@ -16,13 +16,18 @@ _LN_DEVIATION = 1.15
 _MARKUP = {".html", ".htm"}
 
 
-def write_folder(folder: Path, documents: int, *, largest: int | None = None, seed: int = 1) -> list[Path]:
+def write_folder(
+    folder: Path, documents: int, *, largest: int | None = None, copies: int = 1, seed: int = 1
+) -> list[Path]:
     """Write ``documents`` plain texts, cut at blank lines out of what the demo reads; gives their paths.
 
-    Together they have all of it, or ``largest`` bytes. The same call on the same machine writes the same.
+    Together they have all of it, or ``largest`` bytes, ``copies`` times with a number in front of each
+    paragraph, so that no text is equal to another copy's. The same call on the same machine writes the same.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paragraphs = _paragraphs(largest)
+    if copies > 1:
+        paragraphs = [f"{copy} {text}" for copy in range(copies) for text in paragraphs]
     chance = random.Random(seed)
     shares = [chance.lognormvariate(0, _LN_DEVIATION) for _ in range(documents)]
     size, whole = sum(map(len, paragraphs)), sum(shares)

@@ -11,8 +11,9 @@ from urllib.request import Request, urlopen
 import pytest
 from support import embedding_answers as answers
 from support.embedding_limits import RateLimit
-from support.embedding_process import embedding_process
 from support.embedding_vectors import packed_text_vector, text_vector
+
+from benchmarks.embed.provider import embedding_process
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

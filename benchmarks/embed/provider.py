@@ -1,4 +1,4 @@
-"""The embedding server as a process of its own, so that it takes no time from the one that is measured."""
+"""The provider of the tests in a process of its own, so that it takes no time from what is measured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from urllib.request import Request, urlopen
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_PROGRAM = Path(__file__).with_name("embedding_server.py")
+_PROGRAM = Path(__file__).parents[2] / "tests" / "support" / "embedding_server.py"
 
 
 class EmbeddingProcess:
@@ -24,7 +24,7 @@ class EmbeddingProcess:
         self._root = url.removesuffix("/v1")
 
     def counts(self) -> dict[str, Any]:
-        """:meth:`support.embedding_counts.Counts.summary`."""
+        """What ``Counts.summary`` of the tests says."""
         with urlopen(f"{self._root}/counts", timeout=60) as answer:
             found = json.load(answer)
         assert isinstance(found, dict)
