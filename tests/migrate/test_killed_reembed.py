@@ -129,7 +129,9 @@ async def test_killed_while_it_fills_it_sends_only_what_was_on_its_way_again(
             assert again.code == 0, again.said
         await _ended_right(yard, models)
         questions = {query for query, _ in QUESTIONS} | {"docyard"}
-        twice = [text for text, times in models.counts.embedded.items() if times > 1 and text not in questions]
+        twice = [
+            text for text, times in models.counts.embedded.items() if times > 1 and text not in questions
+        ]
         assert len(twice) <= models.counts.most_at_once * 20
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from support.examples import an_identity, embed, store
 from support.yards import rows
 
-from docyard_schema import ModelRepository, VectorRepository
+from docyard_schema import DocumentRepository, ModelRepository, VectorRepository
 from docyard_schema.embeddings import NewVector, build_index
 from docyard_schema.embeddings.overlap import sample_quality
 
@@ -67,10 +67,9 @@ async def test_the_same_vectors_overlap_wholly_and_others_by_chance(database: Da
 async def test_equal_texts_do_not_count_as_missed(database: Database) -> None:
     model = await ModelRepository(database).use(an_identity(dimension=3))
     stored = await _texts(database, 40)
-    pending = await VectorRepository(database).pending(model, [stored.document_id])
+    chunks = await DocumentRepository(database).chunks(stored.document_id)
     alike = [
-        NewVector(chunk_id=chunk.id, content_hash=chunk.content_hash, embedding=[1, 2, 3])
-        for chunk in pending
+        NewVector(chunk_id=chunk.id, content_hash=chunk.content_hash, embedding=[1, 2, 3]) for chunk in chunks
     ]
     async with database.transaction() as connection:
         await VectorRepository(database).write(model, alike, connection=connection)

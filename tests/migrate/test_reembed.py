@@ -295,6 +295,26 @@ async def test_in_place_the_new_model_is_filled_while_searches_say_what_they_lac
     assert (await to_new(yard, strategy="in-place")).batch_id is None
 
 
+async def test_who_still_asks_for_the_old_model_gets_the_one_that_took_its_place(
+    yard: Docyard, tmp_path: Path
+) -> None:
+    await to_new(yard)
+    await yard.work()
+    await ModelRepository(yard.database).drop(OLD_NAME)
+    late = tmp_path / "late.md"
+    late.write_text("# Marmots\n\nMarmots whistle when an eagle comes.\n")
+    # The settings of this process are as they were.
+    assert (await ingest(yard, late)).failed == 0
+    assert await value(yard.database, _VECTORS, NEW_NAME) == await value(yard.database, _CHUNKS)
+    assert (await yard.search(QUESTION)).degraded is None
+    await yard.reembed("wordllama-64")
+    await yard.work()
+    await ModelRepository(yard.database).drop(NEW_NAME)
+    late.write_text("# Marmots\n\nMarmots sleep for half a year.\n")
+    assert (await ingest(yard, late)).failed == 0
+    assert await states(yard) == {"wordllama-64": "active"}
+
+
 async def test_in_place_after_a_crash_between_switch_and_plan_goes_on(
     yard: Docyard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,7 +343,8 @@ async def test_what_it_would_take_is_said_without_asking_anybody(
     found = await yard.estimate_reembed(NEW, dimension=NEW_DIMENSION)
     chunks = await value(yard.database, _CHUNKS)
     assert (found.model, found.provider, found.dimension) == (NEW_NAME, "openai", NEW_DIMENSION)
-    assert (found.chunks, found.requests, found.registered) == (chunks, 1, False)
+    assert (found.chunks, found.registered) == (chunks, False)
+    assert found.requests == -(-found.texts // 20)
     assert 0 < found.texts <= chunks
     assert found.tokens > found.texts
     assert found.price is not None

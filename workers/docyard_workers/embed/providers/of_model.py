@@ -93,7 +93,7 @@ class Providers:
 
     def made_from(self, model: EmbeddingModel) -> EmbeddingProvider:
         """The provider that a registered model's row describes, not started and the caller's to close."""
-        settings = model.settings or _said_by_name(model)
+        settings = model.settings if "model" in model.settings else _said_by_name(model)
         return choose_provider(self._config_for(model.provider, settings), self._environment)
 
     def made_anew(self) -> EmbeddingProvider:
@@ -130,7 +130,7 @@ class Providers:
         if self.configured.name != model.provider:
             return False
         asked = self.settings
-        if model.settings and asked["model"] != model.settings.get("model"):
+        if "model" in model.settings and asked["model"] != model.settings.get("model"):
             return False
         await self.configured.start()
         return self.configured.model == model.identity
