@@ -142,6 +142,18 @@ async def test_going_back_undoes_an_activation_and_itself(
     assert (await models.rollback()).name == "new"
 
 
+async def test_going_back_takes_the_last_one_even_where_the_clock_stands_still(
+    database: Database, models: ModelRepository
+) -> None:
+    for name in ("first", "second", "third"):
+        await models.register(an_identity(name))
+    async with database.transaction() as connection:
+        for name in ("third", "second", "first"):
+            await models.activate(name, connection=connection)
+        assert (await models.rollback(connection=connection)).name == "second"
+        assert (await models.rollback(connection=connection)).name == "first"
+
+
 async def test_going_back_is_refused_while_the_model_before_lacks_what_is_found_now(
     database: Database, models: ModelRepository
 ) -> None:
