@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
+from decimal import Decimal  # noqa: TC003 - a row's field
 from typing import TYPE_CHECKING
 
 from docyard_queue import BatchProgress, batch_progress
@@ -22,7 +23,10 @@ _statements = load_statements("docyard", "batch.sql")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestSummary:
-    """What became of a batch's files; ``chunks`` are those of new and changed documents."""
+    """What became of a batch's files; ``chunks`` are those of new and changed documents.
+
+    ``cost`` is in US dollars, of the requests whose price was known; None: of none.
+    """
 
     created: int = 0
     updated: int = 0
@@ -31,6 +35,8 @@ class IngestSummary:
     chunks: int = 0
     embedded: int = 0
     reused: int = 0
+    tokens: int = 0
+    cost: Decimal | None = None
     jobs: int = 0
     seconds: float = 0
     failures: Sequence[tuple[int, str, str, str]] = field(default=())
@@ -104,7 +110,16 @@ class Batch:
                 self._database.sql(_statements.failures), {"batch": self.id, "limit": failures}
             )
             dead = await cursor.fetchall()
-        jobs, failed, chunks, embedded, reused, seconds = totals or (0, 0, 0, 0, 0, 0.0)
+        jobs, failed, chunks, embedded, reused, tokens, cost, seconds = totals or (
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            None,
+            0.0,
+        )
         return IngestSummary(
             created=counts["created"],
             updated=counts["updated"],
@@ -113,6 +128,8 @@ class Batch:
             chunks=chunks,
             embedded=embedded,
             reused=reused,
+            tokens=tokens,
+            cost=cost,
             jobs=jobs,
             seconds=seconds,
             failures=tuple((row[0], row[1], row[2], row[3]) for row in dead),

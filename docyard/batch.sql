@@ -18,6 +18,9 @@ SELECT count(*),
     coalesce(sum((result ->> 'chunks')::bigint), 0)::bigint,
     coalesce(sum((result ->> 'embedded')::bigint), 0)::bigint,
     coalesce(sum((result ->> 'reused')::bigint), 0)::bigint,
+    -- An application's own results may have the same words for other things.
+    coalesce(sum((result ->> 'tokens')::bigint) FILTER (WHERE task_name IN ('embed', 'backfill')), 0)::bigint,
+    sum((result ->> 'cost')::numeric) FILTER (WHERE task_name IN ('embed', 'backfill')),
     coalesce(extract(epoch FROM max(finished_at) - min(started_at)), 0)::double precision
 FROM docyard.procrastinate_jobs
 WHERE batch_id = %(batch)s;

@@ -18,11 +18,13 @@ from docyard.cli.ingest import ingest
 from docyard.cli.invocation import GlobalOptions
 from docyard.cli.jobs import jobs
 from docyard.cli.limiting import limit_queue
+from docyard.cli.migrate import migrate
 from docyard.cli.models import models
 from docyard.cli.pruning import prune_jobs
 from docyard.cli.queues import queues
 from docyard.cli.schedules import schedules
 from docyard.cli.search import search
+from docyard.cli.spend import spend
 from docyard.cli.status import status
 from docyard.cli.up import up
 from docyard.cli.worker import worker
@@ -62,7 +64,7 @@ def _global_options(
     )
 
 
-for function in (up, ingest, search, worker, status, doctor):
+for function in (up, ingest, search, worker, status, spend, doctor):
     app.command()(function)
 for name, change in (
     ("enqueue", enqueue_job),
@@ -79,6 +81,7 @@ for name, group in (
     ("budgets", budgets),
     ("batches", batches),
     ("schedules", schedules),
+    ("migrate", migrate),
     ("models", models),
     ("db", db),
     ("config", config),

@@ -129,7 +129,7 @@ async def cancel_batch(invocation: Invocation, batch_id: BatchId, as_json: AsJso
 
 async def _show(output: Output, batch: Batch, *, as_json: bool) -> BatchProgress:
     from docyard.cli.output import plain
-    from docyard.cli.summary import tell_failures, tell_summary
+    from docyard.cli.summary import tell_failures, tell_spend, tell_summary
 
     progress = await batch.progress()
     kinds = await batch.kinds()
@@ -147,5 +147,6 @@ async def _show(output: Output, batch: Batch, *, as_json: bool) -> BatchProgress
         output.line()
         tell_summary(output, summary, files=kinds["ingest"].total, seconds=summary.seconds)
     else:
+        tell_spend(output, summary)
         tell_failures(output, summary)
     return progress

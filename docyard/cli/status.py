@@ -8,6 +8,7 @@ import typer
 
 from docyard.cli.command import DONE, FAILED, command
 from docyard.cli.invocation import Invocation
+from docyard.cli.obstacles import cool_downs, paused_queues, tell_obstacles, told_spend
 from docyard.cli.output import span
 
 if TYPE_CHECKING:
@@ -16,10 +17,10 @@ if TYPE_CHECKING:
     from docyard_schema import Database
 
 _COVERAGE = """
-SELECT coalesce(sum(chunks), 0)::bigint, coalesce(sum(embedded), 0)::bigint,
-    coalesce(sum(missing), 0)::bigint, coalesce(sum(failed), 0)::bigint
-FROM docyard.embedding_coverage WHERE model = %s
+SELECT model, state, sum(chunks)::bigint, sum(embedded)::bigint, sum(missing)::bigint, sum(failed)::bigint
+FROM docyard.embedding_coverage GROUP BY model, state ORDER BY state <> 'active', model
 """
+_COUNTS = ("chunks", "embedded", "missing", "failed")
 
 
 @command
@@ -40,17 +41,22 @@ async def status(
 async def _look(database: Database) -> dict[str, Any]:
     from docyard_queue import Inspection
     from docyard_schema import DocumentRepository, ModelRepository
+    from docyard_schema.embeddings.spend import spend_today
     from docyard_schema.migrations import load_steps, migration_status
 
     inspection = Inspection(database)
+    stats = await inspection.queues()
     health = await database.health_check()
     model = await ModelRepository(database).active()
     async with database.connection() as connection:
         steps = await migration_status(connection, database.namespace)
         cursor = await connection.execute(database.sql("SELECT count(*) FROM docyard.chunks"))
         chunks = (await cursor.fetchone() or (0,))[0]
-        cursor = await connection.execute(database.sql(_COVERAGE), [model.name if model else None])
-        coverage = await cursor.fetchone() or (0, 0, 0, 0)
+        cursor = await connection.execute(database.sql(_COVERAGE))
+        models = [
+            {"model": name, "state": state, **dict(zip(_COUNTS, counts, strict=True))}
+            for name, state, *counts in await cursor.fetchall()
+        ]
     return {
         "database": database.describe(),
         "backend": database.backend,
@@ -59,10 +65,12 @@ async def _look(database: Database) -> dict[str, Any]:
         "documents": await DocumentRepository(database).count_by_kind(),
         "chunks": chunks,
         "model": None if model is None else model.identity,
-        "coverage": None
-        if model is None
-        else dict(zip(("chunks", "embedded", "missing", "failed"), coverage, strict=True)),
-        "queues": await inspection.queues(),
+        "coverage": None if model is None else _of(model.name, models),
+        "models": models,
+        "spend": await spend_today(database),
+        "paused": await paused_queues(database) if any(queue.paused for queue in stats) else [],
+        "cool_downs": await cool_downs(database),
+        "queues": stats,
         "workers": await inspection.workers(),
     }
 
@@ -80,8 +88,16 @@ def _tell(output: Output, found: dict[str, Any]) -> None:
             "Chunks": f"{found['chunks']:,}",
             "Model": "none yet" if model is None else f"{model.name} ({model.dimension} dimensions)",
             "Vectors": None if coverage is None else _coverage(coverage),
+            "Other models": "; ".join(
+                f"{other['model']} ({other['state']}): {_coverage(other)}"
+                for other in found["models"]
+                if other["state"] not in ("active", "failed")
+            )
+            or None,
+            "Spent today": told_spend(found["spend"]),
         }
     )
+    tell_obstacles(output, found)
     if found["queues"]:
         output.line()
         _tell_queues(output, found["queues"])
@@ -113,6 +129,12 @@ def _tell_queues(output: Output, queues: list[QueueStats]) -> None:
             for row in queues
         ],
     )
+
+
+def _of(name: str, models: list[dict[str, Any]]) -> dict[str, int]:
+    # The view has no row of a model while there is no chunk.
+    found = next((counts for counts in models if counts["model"] == name), {})
+    return {count: found.get(count, 0) for count in _COUNTS}
 
 
 def _coverage(coverage: dict[str, int]) -> str:

@@ -56,7 +56,18 @@ def tell_summary(output: Output, summary: IngestSummary, *, files: int, seconds:
             f"Chunks: {summary.chunks:,} in new and changed files; {summary.embedded:,} embedded, "
             f"{summary.reused:,} with a vector reused."
         )
+    tell_spend(output, summary)
     tell_failures(output, summary)
+
+
+def tell_spend(output: Output, summary: IngestSummary) -> None:
+    """Say what the vectors cost, unless they cost nothing."""
+    if not summary.tokens or summary.cost == 0:
+        return
+    from docyard_schema.embeddings.spend import dollars
+
+    cost = "at an unknown price" if summary.cost is None else dollars(summary.cost)
+    output.line(f"Spent: {counted(summary.tokens, 'token')}, {cost}.")
 
 
 def tell_failures(output: Output, summary: IngestSummary) -> None:
@@ -76,8 +87,19 @@ def as_json(batch: Batch, summary: IngestSummary | None, seconds: float | None) 
     if summary is not None:
         told = {
             name: getattr(summary, name)
-            for name in ("created", "updated", "unchanged", "failed", "chunks", "embedded", "reused", "jobs")
+            for name in (
+                "created",
+                "updated",
+                "unchanged",
+                "failed",
+                "chunks",
+                "embedded",
+                "reused",
+                "tokens",
+                "jobs",
+            )
         }
+        told["cost"] = None if summary.cost is None else str(summary.cost)
         told["failures"] = [
             {"job_id": job_id, "source": source, "code": code, "message": message}
             for job_id, source, code, message in summary.failures

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from docyard.testing.draining import AT_ONCE, Drained, drain
     from docyard.testing.listing import EnqueuedJob, enqueued, enqueued_async
     from docyard.testing.performed import Performed
-    from docyard.testing.performing import perform
+    from docyard.testing.performing import perform, perform_batch
     from docyard.testing.rescuing import rescue_now
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "enqueued_async",
     "freeze",
     "perform",
+    "perform_batch",
     "refute_enqueued",
     "refute_enqueued_async",
     "rescue_now",
@@ -60,6 +61,7 @@ _HOME = {
     "enqueued_async": "listing",
     "freeze": "clock",
     "perform": "performing",
+    "perform_batch": "performing",
     "refute_enqueued": "assertions",
     "refute_enqueued_async": "assertions",
     "rescue_now": "rescuing",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 from typing_extensions import override
@@ -12,12 +12,11 @@ from docyard_queue import Attempt
 from docyard_schema import InvalidInput
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+    from collections.abc import Awaitable, Callable, Generator, Iterator
 
     import psycopg
 
     from docyard_queue import Job
-    from docyard_schema import Connection
 
 CrashPoint: TypeAlias = Literal["claimed", "in_handler", "in_commit", "after_commit", "before_finish"]
 
@@ -79,15 +78,6 @@ class WatchedAttempt(Attempt):
     crash: Crash | None = None
 
     @override
-    @asynccontextmanager
-    async def commit(self, result: Any = None) -> AsyncIterator[Connection]:
-        self._still_alive()
-        async with super().commit(result) as connection:
-            yield connection
-            self._reach("in_commit")
-        self._committed(result)
-
-    @override
     @contextmanager
     def commit_sync(self, result: Any = None) -> Iterator[psycopg.Connection[Any]]:
         self._still_alive()
@@ -95,13 +85,23 @@ class WatchedAttempt(Attempt):
             self._reach("in_handler")
         with super().commit_sync(result) as connection:
             yield connection
-            self._reach("in_commit")
-        self._committed(result)
 
-    def _committed(self, result: Any) -> None:
-        if self.committed:
-            self.result = result
-            self._reach("after_commit")
+    @override
+    @contextmanager
+    def only_once(self) -> Iterator[None]:
+        self._still_alive()
+        with super().only_once():
+            yield
+
+    @override
+    def about_to_commit(self) -> None:
+        self._reach("in_commit")
+
+    @override
+    def end_committed(self, result: Any) -> None:
+        super().end_committed(result)
+        self.result = result
+        self._reach("after_commit")
 
     def _still_alive(self) -> None:
         if self.crash is not None and self.crash.happened:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 _statements = load_statements("docyard.testing", "draining.sql")
 
+# The most jobs of one call of a batch handler.
+_TOGETHER = 1000
+
 # A backoff without a wait.
 AT_ONCE = Backoff(base=timedelta(0))
 
@@ -97,9 +100,10 @@ async def drain(
 ) -> Drained:
     """Run jobs of the registry's kinds until none can run; what they enqueue and due schedules included.
 
-    One at a time, the most urgent first, as one worker with one slot. A job that has to wait (for its time,
-    its backoff, its lock key, a limit) is left. ``with_scheduled`` moves the clock to the next time at which
-    something may run: the frozen one of the database, else one of its own that ends with the drain.
+    One at a time, the most urgent first, as one worker with one slot; a batch handler gets what waits. A job
+    that has to wait (for its time, its backoff, its lock key, a limit) is left. ``with_scheduled`` moves the
+    clock to the next time at which something may run: the frozen one of the database, else one of its own
+    that ends with the drain.
     ``backoff`` takes the place of every handler's; with ``AT_ONCE`` what failed is tried again at once.
 
     After a ``crash`` (:func:`crash_at`) another worker rescues the job and goes on. Raises
@@ -140,16 +144,23 @@ class _Run:
             await worker.engine.rescue(worker.id, scope="", silent=False)
             while True:
                 jobs = await self._claim(worker)
-                for job in jobs:
-                    await self._require_an_end(worker, job)
-                    done = await worker.attempt(self.specs[job.kind], job, crash)
-                    self.drained.attempts.append(done)
-                    if job.batch_id is not None:
-                        self.batches.add(job.batch_id)
-                    if done.outcome == "crashed":
-                        return True
+                if jobs and await self._run(worker, jobs, crash):
+                    return True
                 if not jobs and not await self._close_batches(worker) and not await worker.engine.unpark():
                     return False
+
+    async def _run(self, worker: InlineWorker, jobs: list[Job], crash: Crash | None) -> bool:
+        """Run one job, or those of a batch handler together; True when it crashed."""
+        spec = self.specs[jobs[0].kind]
+        for job in jobs:
+            await self._require_an_end(worker, job)
+        if spec.batch is None:
+            ended = [await worker.attempt(spec, jobs[0], crash)]
+        else:
+            ended = await worker.batch(spec, jobs, crash)
+        self.drained.attempts += ended
+        self.batches |= {job.batch_id for job in jobs if job.batch_id is not None}
+        return any(done.outcome == "crashed" for done in ended)
 
     async def let_time_pass(self, clock: Clock) -> bool:
         """Move the clock to the time when something may run; False when nothing waits for a time."""
@@ -168,7 +179,7 @@ class _Run:
         self.again_in = None
         jobs = await worker.engine.claim(worker.id, slots=1, kinds=kinds, queues=self.queues)
         if jobs:
-            return jobs
+            return await self._with_others(worker, jobs[0])
         for queue in await worker.engine.limited_queues(self.queues):
             after: str | None = None
             while after != "":
@@ -181,6 +192,22 @@ class _Run:
                 if found.again_in is not None:
                     self.again_in = min(found.again_in, self.again_in or found.again_in)
         return []
+
+    async def _with_others(self, worker: InlineWorker, job: Job) -> list[Job]:
+        """The job, and if it is a batch handler's those that wait beside it, as far as its size goes."""
+        rule = self.specs[job.kind].batch
+        if rule is None or job.alone or rule.size <= job.weight:
+            return [job]
+        kinds = {kind: spec.max_attempts for kind, spec in self.specs.items() if spec.batch is rule}
+        others = await worker.engine.claim_weighed(
+            worker.id,
+            job.queue,
+            slots=_TOGETHER,
+            room=rule.size - job.weight,
+            whatever_it_weighs=False,
+            kinds=kinds,
+        )
+        return [job, *others]
 
     async def _close_batches(self, worker: InlineWorker) -> bool:
         touched, self.batches = self.batches, set()

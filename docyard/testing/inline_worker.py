@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import psycopg
@@ -13,20 +15,22 @@ import psycopg
 from docyard.testing.crashing import WatchedAttempt, cut_off
 from docyard.testing.performed import Performed, performed
 from docyard_queue import LeaseLost, PostgresEngine
-from docyard_queue.outcomes import Done
+from docyard_queue.outcomes import Done, Failure, Snooze
 from docyard_queue.rescue import process_scope
 from docyard_queue.rescue import statements as worker_statements
 from docyard_schema.connection import connection_arguments
+from docyard_workers.process.batch_call import BatchCall
 from docyard_workers.process.execution import execute
 from docyard_workers.process.threads import Threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from docyard.testing.crashing import Crash
-    from docyard_queue import HandlerSpec, Job
+    from docyard_queue import Attempt, HandlerSpec, Job
     from docyard_schema import Database
+    from docyard_workers.process.batch_call import Ending
 
 # It never beats, and is not silent either: a clock that a test sets may be moved by years.
 _HEARTBEAT_SECONDS = 100 * 365 * 86400.0
@@ -63,6 +67,9 @@ class InlineWorker:
 
         After a crash nothing is written; leave this worker then, and the job is nobody's.
         """
+        if spec.batch is not None:
+            [done] = await self.batch(spec, [job], crash)
+            return done
         attempt = WatchedAttempt(job, self._database, self._sync)
         if crash is not None and crash.is_for(job):
             attempt.crash = crash
@@ -82,6 +89,45 @@ class InlineWorker:
             return replace(performed(job, Done(attempt.result), None), error=error)
         kept = await self.engine.settle(job, outcome)
         return performed(job, outcome, error) if kept else Performed(job=job, outcome="lost", error=error)
+
+    async def batch(
+        self, spec: HandlerSpec, jobs: Sequence[Job], crash: Crash | None = None
+    ) -> list[Performed]:
+        """Run claimed jobs in one call of their batch handler, and write what became of each."""
+        attempts = [WatchedAttempt(job, self._database, self._sync) for job in jobs]
+        if crash is not None and any(crash.is_for(job) for job in jobs):
+            if crash.point == "claimed":
+                crash.happened = True
+                return [Performed(job=job, outcome="crashed") for job in jobs]
+            for attempt in attempts:
+                attempt.crash = crash
+        else:
+            crash = None
+        spec, raised = _recorded(spec, crash)
+        endings: dict[Attempt, Ending] = {}
+        call = BatchCall(spec, attempts, endings.__setitem__)
+        await call.run(self._threads)
+        # What threads have said stands in the loop's line.
+        await asyncio.sleep(0)
+        if crash is not None and _is_killed_now(crash):
+            return [Performed(job=job, outcome="crashed") for job in jobs]
+        error = raised[-1] if raised else None
+        return [await self._written(attempt, endings[attempt], error) for attempt in attempts]
+
+    async def _written(
+        self, attempt: WatchedAttempt, ending: Ending, error: BaseException | None
+    ) -> Performed:
+        job = attempt.job
+        if attempt.committed:
+            return replace(performed(job, Done(attempt.result), None), error=error)
+        if ending is None:
+            return Performed(job=job, outcome="lost")
+        if isinstance(ending, str):
+            await self.engine.release(job, ending)
+            return Performed(job=job, outcome="snoozed", delay=timedelta(0), reason=ending, error=error)
+        raised = error if isinstance(ending, (Failure, Snooze)) else None
+        kept = await self.engine.settle(job, ending)
+        return performed(job, ending, raised) if kept else Performed(job=job, outcome="lost", error=raised)
 
     @contextmanager
     def _sync_connection(self) -> Iterator[psycopg.Connection[Any]]:

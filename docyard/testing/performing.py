@@ -14,7 +14,7 @@ from docyard_schema import Database, InvalidInput
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Mapping, Sequence
 
     import psycopg
     from pydantic import BaseModel
@@ -40,6 +40,8 @@ async def perform(
 ) -> Performed:
     """Run the handler of a kind once, on a job of its own, and say what became of it.
 
+    A batch handler is called with this job alone (:func:`perform_batch`).
+
     Everything is as in a worker: the payload is stored and read back, the handler may commit through its
     attempt, what it raises is classified, the outcome is written. ``attempt`` is the number of the attempt;
     ``options`` are those of a :class:`NewJob` that say what it is (``queue``, ``max_attempts``, ``timeout``,
@@ -61,6 +63,34 @@ async def perform(
         return done
 
 
+async def perform_batch(
+    database: Database,
+    registry: Registry,
+    kind: str,
+    payloads: Sequence[Mapping[str, Any] | BaseModel],
+    *,
+    attempt: int = 1,
+    crash: Crash | None = None,
+    **options: Any,
+) -> list[Performed]:
+    """Call the batch handler of a kind once with a job for each payload, and say what became of each.
+
+    The arguments are those of :func:`perform`. Raises :class:`InvalidInput` for a handler that takes one job
+    at a time.
+    """
+    if registry[kind].batch is None:
+        raise InvalidInput(f"The handler of {kind!r} takes one job at a time.", hint="Use perform().")
+    async with InlineWorker(database) as worker:
+        jobs = []
+        for payload in payloads:
+            job = registry.job(kind, payload, **options)
+            _require_now(job, attempt, crash, None)
+            jobs.append(await _claim(database, registry, job, worker, attempt))
+        done = await worker.batch(registry[kind], jobs, crash)
+        await worker.engine.close_batches({job.batch_id for job in jobs if job.batch_id is not None})
+        return done
+
+
 async def _claim(place: Database, registry: Registry, job: NewJob, worker: InlineWorker, number: int) -> Job:
     # In a queue of its own and one transaction: no pause, no limit, no other worker comes between.
     apart = replace(job, queue=f"perform {os.urandom(8).hex()}", partition_key=None)
@@ -75,7 +105,8 @@ async def _claim(place: Database, registry: Registry, job: NewJob, worker: Inlin
         if not taken:
             raise InvalidInput(f"The {job.kind!r} job cannot run now.", hint="Is its batch paused?")
         await connection.execute(place.sql(_statements.set_place), values)
-    return taken[0]._replace(queue=job.queue, partition_key=job.partition_key)
+
+    return taken[0]._replace(queue=job.queue, partition_key=job.partition_key, weight=job.weight or 1.0)
 
 
 def _require_now(job: NewJob, attempt: int, crash: Crash | None, connection: object) -> None:

@@ -78,6 +78,7 @@ class Attempt:
                 cursor = await connection.execute(self._statement(), self._fence(result))
                 self._require_lease(cursor.rowcount)
                 yield connection
+                self.about_to_commit()
                 reached_the_end = True
             # The transaction swallows psycopg.Rollback: then nothing is done.
             if reached_the_end:
@@ -94,6 +95,7 @@ class Attempt:
                 cursor = connection.execute(self._statement(), self._fence(result))
                 self._require_lease(cursor.rowcount)
                 yield connection
+                self.about_to_commit()
                 reached_the_end = True
             if reached_the_end:
                 self.end_committed(result)
@@ -127,6 +129,9 @@ class Attempt:
     def committing(self) -> bool:
         """Whether a commit of this attempt is under way."""
         return self._committing
+
+    def about_to_commit(self) -> None:
+        """Note that the block of a commit has written all, and its transaction commits next."""
 
     def end_committed(self, result: Any) -> None:
         """Note that a transaction which completed the job with this result has committed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import psycopg
 
@@ -13,7 +13,7 @@ from docyard_schema.long_statement import execute_long
 from docyard_schema.statements import load_statements
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from datetime import datetime
     from uuid import UUID
 
@@ -30,6 +30,15 @@ AGE_SECONDS = 60.0
 statements = load_statements("docyard_queue", "claim.sql")
 
 
+class Front(NamedTuple):
+    """How many of the first jobs of a queue, of those that are ready or that are ``late``, have this kind."""
+
+    queue: str
+    late: bool
+    kind: str
+    jobs: int
+
+
 async def claim(
     database: Database,
     worker_id: int,
@@ -38,12 +47,13 @@ async def claim(
     kinds: Mapping[str, int],
     queues: Sequence[str] | None,
     after: Job | None = None,
+    apart: Collection[str] = (),
 ) -> list[Job]:
     """Take up to ``slots`` runnable jobs of ``kinds`` (name → default limit of attempts).
 
-    ``queues`` of None serves all. The jobs come back most urgent first; none when nothing is runnable.
-    ``after`` goes on behind a job that was claimed a moment ago, in its queue and at its priority alone: that
-    is quicker, and sees no job that is more urgent.
+    ``queues`` of None serves all, but those that are named ``apart``. The jobs come back most urgent first;
+    none when nothing is runnable. ``after`` goes on behind a job that was claimed a moment ago, in its queue
+    and at its priority alone: that is quicker, and sees no job that is more urgent.
     """
     values: dict[str, Any] = {
         "worker": worker_id,
@@ -51,6 +61,8 @@ async def claim(
         "kinds": list(kinds),
         "limits": list(kinds.values()),
         "queues": None if queues is None else list(queues),
+        # Nearly always none, and a list takes longer to write than anything else here.
+        "apart": list(apart) or None,
     }
     try:
         if after is not None:
@@ -80,8 +92,12 @@ async def claim_aged(
     slots: int,
     kinds: Mapping[str, int],
     queues: Sequence[str] | None,
+    apart: Collection[str] = (),
 ) -> list[Job]:
-    """Take up to ``slots`` jobs that waited for over a minute, oldest first, whatever their priority."""
+    """Take up to ``slots`` jobs that waited for over a minute, oldest first, whatever their priority.
+
+    They know their weight.
+    """
     values: dict[str, Any] = {
         "worker": worker_id,
         "slots": slots,
@@ -89,9 +105,10 @@ async def claim_aged(
         "limits": list(kinds.values()),
         "queues": None if queues is None else list(queues),
         "age": AGE_SECONDS,
+        "apart": list(apart),
     }
     try:
-        return await _claim(database, values, statements.claim_aged)
+        return _unlimited(await _claim(database, values, statements.claim_aged))
     except OVERTAKEN:
         return []
 
@@ -118,6 +135,7 @@ async def claim_weighed(
         "any": whatever_it_weighs,
         "kinds": list(kinds),
         "limits": list(kinds.values()),
+        "apart": [],
     }
     try:
         jobs = await _claim(database, values, statements.claim_weighed)
@@ -127,6 +145,18 @@ async def claim_weighed(
             jobs = await _claim(database, values | {"slots": 1}, statements.claim_weighed)
         except OVERTAKEN:
             return []
+    return _unlimited(jobs)
+
+
+async def fronts(database: Database, queues: Sequence[str] | None, places: int) -> list[Front]:
+    """What kinds stand at the first ``places`` of queues (None: of all in which something waits)."""
+    values = {"queues": None if queues is None else list(queues), "places": places}
+    async with database.connection() as connection:
+        cursor = await execute_long(connection, database.sql(statements.fronts), values)
+        return [Front(*row) for row in await cursor.fetchall()]
+
+
+def _unlimited(jobs: list[Job]) -> list[Job]:
     # They were not claimed by a limit, though they come with their weight as such do.
     return [job._replace(limited=False) for job in jobs]
 

@@ -45,6 +45,9 @@ FROM (
     UNION ALL
     SELECT substr(pause.name, 7) FROM docyard.cool_downs AS pause
     WHERE starts_with(pause.name, 'queue ') AND pause.until > docyard.clock()
+    UNION ALL
+    -- Those that the caller claims from apart.
+    SELECT unnest((SELECT %(apart)s::text[])::text[])
 ) AS shut
 
 -- fragment: is_ready
@@ -370,7 +373,7 @@ WHERE job.id = ANY (ARRAY (
     ) AS taken
     LIMIT %(slots)s
 ))
-RETURNING {claimed};
+RETURNING {claimed}, job.partition_key, coalesce(job.weight, 1);
 
 -- name: claim_weighed
 -- The claim of a batch handler: of one queue, the most urgent first, as many as weigh no more than %(room)s together;
@@ -425,3 +428,61 @@ WHERE job.id = ANY (ARRAY (
     WHERE (queued.weight <= %(room)s + 1e-9 OR queued.place = 1 AND %(any)s) AND queued.place <= %(slots)s
 ))
 RETURNING {claimed}, job.partition_key, coalesce(job.weight, 1);
+
+-- name: fronts
+-- What stands at the front of queues: of each the first %(places)s jobs that are ready, and as many that are due, counted by
+-- kind. With %(queues)s of NULL of all queues in which something waits, found from name to name. However much waits,
+-- no more is read.
+WITH RECURSIVE ready (queue) AS (
+    (SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
+    WHERE {is_ready} AND %(queues)s::text[] IS NULL
+    ORDER BY waiting.queue_name LIMIT 1)
+    UNION ALL
+    SELECT next.queue_name FROM ready CROSS JOIN LATERAL (
+        SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
+        WHERE {is_ready} AND waiting.queue_name > ready.queue
+        ORDER BY waiting.queue_name LIMIT 1
+    ) AS next
+), due (queue) AS (
+    (SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
+    WHERE {has_a_time} AND %(queues)s::text[] IS NULL
+    ORDER BY waiting.queue_name LIMIT 1)
+    UNION ALL
+    SELECT next.queue_name FROM due CROSS JOIN LATERAL (
+        SELECT waiting.queue_name FROM docyard.procrastinate_jobs AS waiting
+        WHERE {has_a_time} AND waiting.queue_name > due.queue
+        ORDER BY waiting.queue_name LIMIT 1
+    ) AS next
+), asked AS (
+    SELECT unnest(%(queues)s::text[]) AS queue
+    UNION
+    SELECT ready.queue FROM ready
+    UNION
+    SELECT due.queue FROM due
+)
+SELECT asked.queue, front.late, front.kind, count(*)
+FROM asked CROSS JOIN LATERAL (
+    (SELECT waiting.task_name AS kind, false AS late FROM docyard.procrastinate_jobs AS waiting
+    WHERE {is_ready} AND waiting.queue_name = asked.queue
+    ORDER BY waiting.priority DESC, waiting.id LIMIT %(places)s)
+    UNION ALL
+    (WITH RECURSIVE level (priority) AS (
+        (SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
+        WHERE {has_a_time} AND waiting.queue_name = asked.queue
+        ORDER BY waiting.priority DESC LIMIT 1)
+        UNION ALL
+        SELECT next.priority FROM level CROSS JOIN LATERAL (
+            SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
+            WHERE {has_a_time} AND waiting.queue_name = asked.queue AND waiting.priority < level.priority
+            ORDER BY waiting.priority DESC LIMIT 1
+        ) AS next
+    )
+    SELECT late.kind, true FROM level CROSS JOIN LATERAL (
+        SELECT waiting.task_name AS kind FROM docyard.procrastinate_jobs AS waiting
+        WHERE {has_a_time} AND waiting.scheduled_at <= docyard.clock()
+            AND waiting.queue_name = asked.queue AND waiting.priority = level.priority
+        ORDER BY waiting.scheduled_at, waiting.id LIMIT %(places)s
+    ) AS late
+    LIMIT %(places)s)
+) AS front
+GROUP BY asked.queue, front.late, front.kind;

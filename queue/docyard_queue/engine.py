@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import timedelta
     from uuid import UUID
 
+    from docyard_queue.claim import Front
     from docyard_queue.jobs import Job, NewJob
     from docyard_queue.limited_claim import LimitedClaim
     from docyard_queue.outcomes import Outcome, Snooze
@@ -45,14 +46,22 @@ class Engine(Protocol):
         kinds: Mapping[str, int],
         queues: Sequence[str] | None,
         after: Job | None = None,
+        apart: Collection[str] = (),
     ) -> list[Job]:
         """Take up to ``slots`` runnable jobs of queues without limits; their attempts are counted.
 
+        Of those ``apart`` it takes none.
         ``after`` goes on behind a job that was just claimed: quicker, and blind for what is more urgent.
         """
 
     async def claim_aged(
-        self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
+        self,
+        worker_id: int,
+        *,
+        slots: int,
+        kinds: Mapping[str, int],
+        queues: Sequence[str] | None,
+        apart: Collection[str] = (),
     ) -> list[Job]:
         """Take up to ``slots`` jobs that have waited too long, whatever their priority."""
 
@@ -66,7 +75,10 @@ class Engine(Protocol):
         whatever_it_weighs: bool,
         kinds: Mapping[str, int],
     ) -> list[Job]:
-        """Take up to ``slots`` jobs of one queue that weigh ``room`` together at most, or one of any weight."""
+        """Take up to ``slots`` jobs of one queue that weigh ``room`` together at most, or one job."""
+
+    async def fronts(self, queues: Sequence[str] | None, places: int) -> list[Front]:
+        """What kinds stand at the first ``places`` of queues (None: of all in which something waits)."""
 
     async def limited_queues(self, queues: Sequence[str] | None) -> list[str]:
         """The queues, of these or of all, in which jobs wait for :meth:`claim_limited`."""
@@ -102,6 +114,12 @@ class Engine(Protocol):
 
     async def begin_alone(self, job: Job) -> bool:
         """Write down that a job which must run alone begins; False when its lease was lost."""
+
+    async def began_together(self, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+        """Those that began in one child with others in a worker that was lost; now each begins by itself."""
+
+    async def completed_of(self, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+        """Those of these attempts that have completed their jobs."""
 
     async def is_completed(self, job: Job) -> bool:
         """Whether this attempt completed the job before its process died."""
@@ -147,16 +165,25 @@ class PostgresEngine(Engine):
         kinds: Mapping[str, int],
         queues: Sequence[str] | None,
         after: Job | None = None,
+        apart: Collection[str] = (),
     ) -> list[Job]:
         return await claiming.claim(
-            self._database, worker_id, slots=slots, kinds=kinds, queues=queues, after=after
+            self._database, worker_id, slots=slots, kinds=kinds, queues=queues, after=after, apart=apart
         )
 
     @override
     async def claim_aged(
-        self, worker_id: int, *, slots: int, kinds: Mapping[str, int], queues: Sequence[str] | None
+        self,
+        worker_id: int,
+        *,
+        slots: int,
+        kinds: Mapping[str, int],
+        queues: Sequence[str] | None,
+        apart: Collection[str] = (),
     ) -> list[Job]:
-        return await claiming.claim_aged(self._database, worker_id, slots=slots, kinds=kinds, queues=queues)
+        return await claiming.claim_aged(
+            self._database, worker_id, slots=slots, kinds=kinds, queues=queues, apart=apart
+        )
 
     @override
     async def claim_weighed(
@@ -178,6 +205,10 @@ class PostgresEngine(Engine):
             whatever_it_weighs=whatever_it_weighs,
             kinds=kinds,
         )
+
+    @override
+    async def fronts(self, queues: Sequence[str] | None, places: int) -> list[Front]:
+        return await claiming.fronts(self._database, queues, places)
 
     @override
     async def limited_queues(self, queues: Sequence[str] | None) -> list[str]:
@@ -226,6 +257,14 @@ class PostgresEngine(Engine):
     @override
     async def begin_alone(self, job: Job) -> bool:
         return await finish.begin_alone(self._database, job)
+
+    @override
+    async def began_together(self, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+        return await finish.began_together(self._database, jobs)
+
+    @override
+    async def completed_of(self, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+        return await finish.completed_of(self._database, jobs)
 
     @override
     async def is_completed(self, job: Job) -> bool:

@@ -58,6 +58,7 @@ class _Facts:
     finished_at: datetime | None
     error_code: str | None
     error_message: str | None
+    snoozed_because: str | None
     paused: bool
     paused_reason: str | None
     batch_id: UUID | None
@@ -130,7 +131,12 @@ def _waiting(facts: _Facts) -> Iterator[Reason]:
 
 
 def _of_time(facts: _Facts) -> Iterator[Reason]:
-    if facts.state == "retryable":
+    because = (facts.snoozed_because or "").strip()
+    if facts.state in ("retryable", "scheduled") and because:
+        first = because.splitlines()[0][:400].rstrip(".")
+        text = f"It is put off{_at(facts.run_at, 'until')}: {first}."
+        yield Reason(code="snoozed", text=text, until=facts.run_at)
+    elif facts.state == "retryable":
         yield Reason(
             code="retryable",
             text=f"It waits for its next attempt{_at(facts.run_at, 'until')}, "

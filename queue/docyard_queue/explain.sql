@@ -5,6 +5,8 @@ SELECT job.id, docyard.job_state(job.status, job.attempts, job.scheduled_at) AS 
     job.task_name AS kind, job.queue_name AS queue, job.scheduled_at AS run_at,
     job.attempts, job.max_attempts, job.lease > 0 AS began, job.abort_requested AS cancelling, job.lock AS lock_key,
     job.started_at, job.finished_at, job.error_code, job.error_message,
+    (SELECT latest.error_message FROM docyard.attempts AS latest
+     WHERE latest.job_id = job.id AND latest.lease = job.lease AND latest.outcome = 'snoozed') AS snoozed_because,
     coalesce(queue.paused, false) AS paused, queue.paused_reason, job.batch_id,
     coalesce(batch.paused, false) AS batch_paused,
     ahead.jobs AS ahead, ahead.first_id AS holder, ahead.running AS holder_runs, ahead.worker_id AS holder_worker,

@@ -123,6 +123,28 @@ async def begin_alone(database: Database, job: Job) -> bool:
     return await _write(database, statements.begin_alone, {"id": job.id, "lease": job.lease})
 
 
+async def begin_together(database: Database, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+    """Write down that jobs which must run alone begin in one child; ids and leases of those still held."""
+    return await _select(database, statements.begin_together, jobs)
+
+
+async def began_together(database: Database, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+    """Those of these jobs that began so in a worker which was lost: now each has to begin by itself."""
+    return await _select(database, statements.began_together, jobs)
+
+
+async def completed_of(database: Database, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+    """Those of these attempts that have completed their jobs."""
+    return await _select(database, statements.completed_before, jobs)
+
+
+async def _select(database: Database, statement: str, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+    values = {"ids": [job.id for job in jobs], "leases": [job.lease for job in jobs]}
+    async with database.connection() as connection:
+        cursor = await connection.execute(database.sql(statement), values)
+        return {(job_id, lease) for job_id, lease in await cursor.fetchall()}
+
+
 async def is_completed(database: Database, job: Job) -> bool:
     """Whether this very attempt completed the job: its handler's process may have died in the next moment."""
     return await _write(database, statements.is_completed, {"id": job.id, "lease": job.lease})

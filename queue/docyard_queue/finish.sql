@@ -170,6 +170,24 @@ UPDATE docyard.procrastinate_jobs SET began_alone = lease
 WHERE id = %(id)s AND lease = %(lease)s AND status = 'doing'
 RETURNING id;
 
+-- name: begin_together
+-- Some that must run alone begin in one child: if that dies they are halved, and nobody is blamed yet. Should the worker
+-- end too, the mark (the lease, negative) says that each has to begin by itself the next time.
+UPDATE docyard.procrastinate_jobs AS job SET began_alone = -job.lease
+FROM unnest(%(ids)s::bigint[], %(leases)s::bigint[]) AS wanted (id, lease)
+WHERE job.id = wanted.id AND job.lease = wanted.lease AND job.status = 'doing'
+RETURNING job.id, job.lease;
+
+-- name: began_together
+-- Those that began in one child with others, and were given back because their worker ended.
+SELECT job.id, job.lease
+FROM unnest(%(ids)s::bigint[], %(leases)s::bigint[]) AS wanted (id, lease)
+JOIN docyard.procrastinate_jobs AS job ON job.id = wanted.id AND job.lease = wanted.lease
+WHERE job.began_alone < 0 AND EXISTS (
+    SELECT FROM docyard.job_attempts AS told
+    WHERE told.job_id = job.id AND told.lease = -job.began_alone AND told.outcome = 'released'
+);
+
 -- name: is_completed
 SELECT id FROM docyard.procrastinate_jobs
 WHERE id = %(id)s AND lease = %(lease)s AND status = 'succeeded';

@@ -44,7 +44,7 @@ def payload_model(function: Callable[..., Any], *, many: bool = False) -> type[B
 def _element(annotation: Any, function: Callable[..., Any]) -> type[BaseModel] | None:
     if _is_model(annotation):
         raise ConfigError(
-            f"The handler {_name(function)} gets many payloads, its annotation says one {annotation.__name__}.",
+            f"The handler {_name(function)} gets many payloads, not one {annotation.__name__}.",
             hint=f"async def {_name(function)}(batch, payloads: list[{annotation.__name__}]): …",
         )
     if get_origin(annotation) not in (list, Sequence):

@@ -39,6 +39,8 @@ async def commit_together(database: Database, results: Mapping[Attempt, Any]) ->
                 database, connection, [(attempt.job, result) for attempt, result in results.items()]
             )
             yield connection
+            for attempt in results:
+                attempt.about_to_commit()
             reached_the_end = True
         if not reached_the_end:
             return

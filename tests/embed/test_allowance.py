@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,12 @@ from conftest import opened
 from support.clock import set_the_clock
 from support.eventually import eventually
 from support.locks import waiting_for_locks
-from support.queueing import query
+from support.queueing import add, attempts, query
+from support.working import running
 
-from docyard_queue import RateLimited
+from docyard_queue import NewJob, RateLimited, Registry
 from docyard_queue.budgets import list_budgets, set_budget
+from docyard_queue.explain import explain
 from docyard_queue.limits import Rate
 from docyard_schema import ModelIdentity
 from docyard_schema.embeddings.spend import list_spend, spend_today
@@ -208,6 +210,26 @@ async def test_at_the_ceiling_it_is_midnight_until_when_to_wait(database: Databa
     await set_the_clock(database, "2026-03-02 00:00+00")
     await asked.reserve(10_000)
     assert (await spend_today(database)).reached_at is None
+
+
+async def test_a_job_at_the_ceiling_waits_for_midnight_loses_no_attempt_and_says_why(
+    database: Database,
+) -> None:
+    await set_the_clock(database, "2026-03-01 21:00+00")
+    registry, asked = Registry(), allowance(database, ceiling="0.01")
+
+    @registry.handler("ask")
+    async def ask(attempt: Any, payload: dict[str, Any]) -> None:
+        await asked.reserve(20_000)
+
+    [job_id] = await add(database, NewJob("ask"))
+    async with running(database, registry):
+        await eventually(lambda: attempts(database, job_id), what="the first attempt to end")
+    [job] = await query(database, "SELECT * FROM docyard.jobs WHERE id = %s", job_id)
+    assert (job["state"], job["attempts"]) == ("scheduled", 0)
+    assert job["run_at"] == datetime(2026, 3, 2, tzinfo=UTC)
+    [reason] = [found for found in (await explain(database, job_id)).reasons if found.code == "snoozed"]
+    assert "until 2026-03-02 00:00:00Z: The daily ceiling of $0.0100 leaves no room" in reason.text
 
 
 async def test_a_raised_ceiling_holds_at_once(database: Database) -> None:

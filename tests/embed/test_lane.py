@@ -49,12 +49,11 @@ class Told:
         return [len(group.entries) for group in self.sent]
 
     def add(self, *texts: int) -> Work:
-        attempt: Any = SimpleNamespace(
-            ended=False, committed=False, job=SimpleNamespace(queue="embed")
-        )
+        attempt: Any = SimpleNamespace(ended=False, committed=False, job=SimpleNamespace(queue="embed"))
         work = Work(attempt, self.settled.append)
         self.lane.add(
-            [MissingVector(text, uuid4(), "default", text.to_bytes(32), 10) for text in texts], lambda _: [work]
+            [MissingVector(text, uuid4(), "default", text.to_bytes(32), 10) for text in texts],
+            lambda _: [work],
         )
         return work
 

@@ -33,7 +33,7 @@ PUBLIC = {
     "docyard.testing": [
         "AT_ONCE", "Clock", "Crash", "Drained", "EnqueuedJob", "Performed", "assert_enqueued",
         "assert_enqueued_async", "crash_at", "drain", "enqueued", "enqueued_async", "freeze", "perform",
-        "refute_enqueued", "refute_enqueued_async", "rescue_now",
+        "perform_batch", "refute_enqueued", "refute_enqueued_async", "rescue_now",
     ],
 }  # fmt: skip
 

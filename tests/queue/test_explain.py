@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
-from support.queueing import add, claim, claim_one, query
+from support.queueing import add, claim, claim_one, make_due, query
 from support.working import running
 
 from docyard_queue import Attempt, Cancel, Inspection, NewJob, PostgresEngine, Registry, Snooze
@@ -59,6 +59,26 @@ async def test_a_paused_queue_is_named_with_its_reason(database: Database) -> No
     [reason] = (await explain(database, job_id)).reasons
     assert reason.code == "queue_paused"
     assert "billing is paused: the bank is closed" in reason.text
+
+
+async def test_a_snoozed_job_says_why_and_until_when(database: Database) -> None:
+    await a_worker(database)
+    engine, again = PostgresEngine(database), timedelta(hours=1)
+    job = await claim_one(database, max_attempts=5)
+    await engine.settle(job, Snooze(again, "The daily ceiling of $5.00 leaves no room.\nMore words."))
+    [reason] = (await explain(database, job.id)).reasons
+    assert reason.code == "snoozed"
+    assert reason.text.endswith("Z: The daily ceiling of $5.00 leaves no room.")
+    await make_due(database)
+    [job] = await claim(database)
+    await engine.settle(job, RETRY)
+    assert "exception: no" in (await explain(database, job.id)).reasons[0].text
+    await make_due(database)
+    [job] = await claim(database)
+    await engine.settle(job, Snooze(again, "Cooling down."))
+    [reason] = (await explain(database, job.id)).reasons
+    assert (reason.code, reason.until is not None) == ("snoozed", True)
+    assert "Cooling down" in reason.text, "not the failure before it"
 
 
 async def test_a_paused_batch_is_named_with_the_way_on(database: Database) -> None:

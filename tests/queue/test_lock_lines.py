@@ -23,7 +23,9 @@ CROWD = (
 
 
 async def buffers_of_a_claim(database: Database) -> int:
-    values = {"worker": 1, "slots": 10, "kinds": [*KINDS], "limits": [3, 3], "queues": None}
+    values = {
+        "worker": 1, "slots": 10, "kinds": [*KINDS], "limits": [3, 3], "queues": None, "apart": [],
+    }  # fmt: skip
     async with database.connection() as connection, connection.transaction(force_rollback=True):
         cursor = await connection.execute(
             database.sql(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {claim_module.statements.claim}"), values

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from docyard_schema import Database
 
-CLAIM = {"worker": 1, "slots": 100, "kinds": ["work"], "limits": [3], "queues": None}
+CLAIM = {"worker": 1, "slots": 100, "kinds": ["work"], "limits": [3], "queues": None, "apart": []}
 
 
 async def fill(database: Database) -> None:

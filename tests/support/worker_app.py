@@ -19,7 +19,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from docyard_queue import Backoff, Cancel, PermanentError, Registry, Snooze, heartbeat
+from docyard_queue import (
+    AttemptBatch,
+    Backoff,
+    Cancel,
+    PermanentError,
+    Registry,
+    Snooze,
+    commit_together,
+    heartbeat,
+)
 from docyard_schema import Database
 from docyard_workers.process import Worker, WorkerOptions
 
@@ -91,6 +100,29 @@ def isolated_sync(attempt: Any, payload: dict[str, Any]) -> Any:
             time.sleep(0.01)
         return Cancel("as it was told")
     return os.getpid()
+
+
+@registry.batch_handler("many", queue="many", size=64, max_attempts=2, backoff=Backoff())
+async def many(batch: AttemptBatch, payloads: list[dict[str, Any]]) -> None:
+    """Leaves a trace of every job in one transaction; what a payload says is done before."""
+    for attempt, payload in zip(batch, payloads, strict=True):
+        if "seconds" in payload:
+            await asyncio.sleep(payload["seconds"])
+        if payload.get("do") == "settle":
+            batch.settle(attempt, ValueError("as it was told"))
+        elif payload.get("do") in ("exit", "hang"):
+            await do(attempt, payload)
+    await leave_traces(batch)
+
+
+async def leave_traces(batch: AttemptBatch) -> None:
+    """Completes what is left, and says who did it with how many others."""
+    left = batch.unsettled
+    async with commit_together(left[0].database, {attempt: len(batch) for attempt in left}) as connection:
+        for attempt in left:
+            await connection.execute(
+                "INSERT INTO public.effects (job_id, pid) VALUES (%s, %s)", [attempt.job.id, os.getpid()]
+            )
 
 
 async def do(attempt: Any, payload: dict[str, Any]) -> Any:

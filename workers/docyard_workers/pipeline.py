@@ -11,10 +11,12 @@ from docyard_schema.embeddings import IndexOptions
 from docyard_workers.embed.allowance import require_price
 from docyard_workers.embed.handler import Embed
 from docyard_workers.embed.providers import EmbeddingConfig, EmbeddingProvider, Providers
+from docyard_workers.embed.sweep import Sweep
 from docyard_workers.ingest.handler import Ingest
 from docyard_workers.ingest.isolation import DEADLINE, ChildPool
 from docyard_workers.ingest.preparation import ChunkOptions
 from docyard_workers.ingest.sources import MAX_BYTES
+from docyard_workers.migrate.reembed import Reembed
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -27,8 +29,9 @@ class PipelineOptions:
     """Values of the pipeline: how to embed, how to cut, how many parser processes (None: one per core),
     how to build indexes of vectors.
 
-    ``longest_wait`` is how long a text waits at most for others that fill its request. ``daily_ceiling`` is in US dollars, None: no ceiling.
-    ``retry`` is how long a failed job of the pipeline waits; ``Backoff(base=timedelta(0))`` is not at all.
+    ``longest_wait`` is how long a text waits at most for others that fill its request. ``daily_ceiling`` is
+    in US dollars, None: no ceiling. ``retry`` is how long a failed job of the pipeline waits;
+    ``Backoff(base=timedelta(0))`` is not at all.
     """
 
     embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
@@ -62,6 +65,8 @@ class Pipeline:
             daily_ceiling=options.daily_ceiling,
             index=options.index,
         )
+        self.reembed = Reembed(database, options.index)
+        self.sweep = Sweep(database)
         chunking = replace(options.chunking, max_tokens=self.provider.limits.max_tokens_per_text)
         self.ingest = Ingest(database, self._parsers, chunking, options.max_bytes)
         self._retry = options.retry
@@ -71,6 +76,8 @@ class Pipeline:
         registry = Registry()
         self.ingest.register(registry, self._retry)
         self.embed.register(registry)
+        self.reembed.register(registry, self._retry)
+        self.sweep.register(registry, self._retry)
         return registry.include(own) if own is not None else registry
 
     async def __aenter__(self) -> Self:

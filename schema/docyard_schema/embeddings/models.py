@@ -90,7 +90,8 @@ class ModelRepository:
         """The active model, for a process whose settings ask for ``identity``.
 
         An empty database takes ``identity`` as its first. Where ``identity`` is registered beside the
-        active model, a change of models is under way or done, and the database says which one is active.
+        active model, or was before it and is dropped, a change of models is under way or done, and the
+        database says which one is active.
         ``settings`` of the active model are brought up to date. Raises :class:`ModelMismatch`, naming
         both, when the database does not know ``identity``.
         """
@@ -100,11 +101,9 @@ class ModelRepository:
         if active is not None and active.identity == identity:
             return await self._bring_up_to_date(active, settings or {})
         known = await self.get(identity.name)
-        if (
-            active is not None
-            and known is not None
-            and known.identity == identity
-            and known.state != "failed"
+        if active is not None and (
+            identity.hash in active.settings.get("replaced", ())
+            or (known is not None and known.identity == identity and known.state != "failed")
         ):
             return active
         stored = active.identity.describe() if active else "none"

@@ -155,7 +155,9 @@ async def spend_today(database: Database) -> DaySpend:
 
 
 def dollars(amount: Decimal | None) -> str:
-    """For people: ``$12.50``, ``$0.0213``; ``unknown`` for None."""
+    """For people: ``$12.50``, ``$0.0213``, ``$0.000021``; ``unknown`` for None."""
     if amount is None:
         return "unknown"
-    return f"${amount:,.2f}" if amount >= 1 or not amount else f"${amount:.4f}"
+    if not amount or abs(amount) >= 1:
+        return f"${amount:,.2f}"
+    return f"${amount:.{min(max(4, 1 - amount.adjusted()), 10)}f}"

@@ -1,4 +1,6 @@
-"""Vectors as a binary COPY takes them: in text they would be three times as long, and slower to write and read."""
+"""Vectors as a binary COPY takes them: in text they would be three times as long, and slower to write and
+read.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from docyard_schema.embeddings.vector_text import comparable
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-# What surrounds the rows: a signature, flags, the length of an extension; at the end -1 (Postgres's page on COPY).
+# What surrounds the rows: a signature, flags, the length of an extension; at the end -1 (Postgres's page on
+# COPY).
 _BEGIN = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _END = struct.pack(">h", -1)
 
@@ -25,8 +28,8 @@ def vector_bytes(embedding: Sequence[float], dimension: int) -> bytes:
 
 
 def copied_rows(model_id: int, rows: Iterable[tuple[int, bytes, bytes]]) -> bytes:
-    """All that a COPY of (chunk id, :func:`vector_bytes`, content hash) sends, for the columns model_id integer,
-    chunk_id bigint, embedding vector, content_hash bytea.
+    """All that a COPY of (chunk id, :func:`vector_bytes`, content hash) sends, for the columns model_id
+    integer, chunk_id bigint, embedding vector, content_hash bytea.
     """
     model = struct.pack(">hii", 4, 4, model_id)
     parts = [_BEGIN]

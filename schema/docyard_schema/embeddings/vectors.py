@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _statements = load_statements("docyard_schema.embeddings", "vectors.sql")
 
-_COPY = "COPY docyard.embeddings (model_id, chunk_id, embedding, content_hash) FROM STDIN WITH (FORMAT BINARY)"
+_COPY = (
+    "COPY docyard.embeddings (model_id, chunk_id, embedding, content_hash) FROM STDIN WITH (FORMAT BINARY)"
+)
 
 
 class MissingVector(NamedTuple):

@@ -1,7 +1,8 @@
 """The ``embed`` and ``backfill`` jobs: give chunks their vectors.
 
-Both are batch handlers of the same code: what lacks a vector is looked up for many jobs at once, vectors of equal
-texts are reused, and the rest goes into the model's lane (``lane.py``), where texts of many jobs travel together.
+Both are batch handlers of the same code: what lacks a vector is looked up for many jobs at once, vectors of
+equal texts are reused, and the rest goes into the model's lane (``lane.py``), where texts of many jobs travel
+together.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from uuid import UUID  # noqa: TC003 - a field of the payload
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from docyard_queue import Attempt, AttemptBatch, Cancel, Done
-from docyard_queue.bulk import enqueue_many
 from docyard_queue.arrivals import may_come
+from docyard_queue.bulk import enqueue_many
 from docyard_schema import ModelRepository, VectorRepository
 from docyard_schema.embeddings import ChunkRange, IndexOptions
 from docyard_workers.embed.allowance import Allowance
@@ -29,6 +30,7 @@ from docyard_workers.embed.work import Work
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
     from docyard_queue import Backoff, Registry
     from docyard_schema import Connection, Database, EmbeddingModel
     from docyard_schema.embeddings import MissingVector
@@ -45,7 +47,8 @@ _TEXTS = 16_384
 
 
 class EmbedPayload(BaseModel):
-    """What the job is told: a document whose chunks lack vectors, or a range of chunk ids, both ends included.
+    """What the job is told: a document whose chunks lack vectors, or a range of chunk ids, both ends
+    included.
 
     ``model`` is the registered name; None: the one that is active when the job runs.
     """
@@ -99,17 +102,15 @@ class Embed:
             register(self.run)
         self._index.register(registry, self._backoff)
 
-    async def model(self, name: str | None = None) -> EmbeddingModel | None:
-        """The model of this name, None if there is none; without a name the active one.
+    async def model(self) -> EmbeddingModel:
+        """The active model; without one yet, the one that the settings ask for becomes it.
 
-        Without an active one yet, the one that the settings ask for becomes it. Raises :class:`ModelMismatch`
-        when the settings ask for one that is not registered while another is active: whoever changed them
-        expects its vectors.
+        Raises :class:`ModelMismatch` when the settings ask for one that is not registered while another is
+        active: whoever changed them expects its vectors.
         """
         configured = self._providers.configured
         await configured.start()
-        active = await self._models.use(configured.model, settings=self._providers.settings)
-        return active if name in (None, active.name) else await self._models.get(name)
+        return await self._models.use(configured.model, settings=self._providers.settings)
 
     async def run(self, batch: AttemptBatch, payloads: Sequence[EmbedPayload]) -> None:
         """Embed what the documents or ranges of these jobs lack; returns when each job has ended."""
@@ -135,28 +136,36 @@ class Embed:
         for lane in self._lanes.values():
             await lane.close()
 
+    async def _named(self, kind: str, name: str | None) -> EmbeddingModel | None:
+        if kind == BACKFILL_KIND and name is not None:
+            # A migration means the model that it names, whatever the settings ask for.
+            return await self._models.get(name)
+        active = await self.model()
+        return active if name in (None, active.name) else await self._models.get(name or "")
+
     async def _begin(
         self, batch: AttemptBatch, name: str | None, jobs: Sequence[tuple[Attempt, EmbedPayload]]
     ) -> list[Work]:
-        model = await self.model(name)
+        kind = jobs[0][0].job.kind
+        model = await self._named(kind, name)
         if model is None:
             for attempt, _ in jobs:
                 batch.settle(attempt, Cancel(f"the model {name} was dropped"))
             return []
-        kind = jobs[0][0].job.kind
         lane = await self._lane(model)
         self._kinds.setdefault(model.id, set()).add(kind)
         of_document: dict[UUID, list[Work]] = {}
         works: list[Work] = []
-        for attempt, payload in jobs:
-            work = Work(attempt, partial(batch.settle, attempt))
-            works.append(work)
-            if payload.document_id is not None:
-                of_document.setdefault(payload.document_id, []).append(work)
-            elif payload.first is not None and payload.last is not None:
-                await self._look(lane, model, ChunkRange(first=payload.first, last=payload.last), work)
-        if of_document:
-            await self._look(lane, model, [*of_document], of_document)
+        with lane.reading():  # until the last of them is read
+            for attempt, payload in jobs:
+                work = Work(attempt, partial(batch.settle, attempt))
+                works.append(work)
+                if payload.document_id is not None:
+                    of_document.setdefault(payload.document_id, []).append(work)
+                elif payload.first is not None and payload.last is not None:
+                    await self._look(lane, model, ChunkRange(first=payload.first, last=payload.last), work)
+            if of_document:
+                await self._look(lane, model, [*of_document], of_document)
         for work in works:
             if not work.left and not work.writing:
                 work.end(Done(work.result(lambda _: Decimal(0))))
@@ -230,7 +239,9 @@ class Embed:
         return await may_come(self._database, running=[_INGEST], waiting=[_INGEST, *kinds], queues=queues)
 
     async def _want_index(self, model: EmbeddingModel, connection: Connection) -> None:
-        """Enqueue the building of the model's index when it has vectors enough; in the caller's transaction."""
+        """Enqueue the building of the model's index when it has vectors enough; in the caller's
+        transaction.
+        """
         job = await self._index.wanted(model)
         if job is not None:
             await enqueue_many(connection, [job], schema=self._database.namespace.schema)

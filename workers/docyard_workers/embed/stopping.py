@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
 from docyard_queue import queues
 
 if TYPE_CHECKING:
     from docyard_schema import Database
     from docyard_workers.embed.errors import EmbeddingError
+
+_log = structlog.get_logger("docyard.worker")
 
 
 async def stop_queue(database: Database, queue: str, error: EmbeddingError) -> None:
@@ -20,3 +24,4 @@ async def stop_queue(database: Database, queue: str, error: EmbeddingError) -> N
     if error.hint:
         reason += f" {error.hint}"
     await queues.pause(database, queue, reason=reason, keep_reason=True)
+    _log.error("queue.stopped", queue=queue, reason=reason)

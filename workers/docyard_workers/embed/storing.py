@@ -56,8 +56,8 @@ class Storing:
         vectors: Sequence[NewVector] = (),
         failures: Sequence[tuple[int, str, str]] = (),
     ) -> None:
-        """Write this, which answers ``wants``, and complete the jobs that have all of theirs now, if their leases
-        hold.
+        """Write this, which answers ``wants``, and complete the jobs that have all of theirs now, if their
+        leases hold.
 
         A job whose lease is lost is left to its new holder; its vectors are written all the same. Raises when
         the database refuses, or cannot be had for long.

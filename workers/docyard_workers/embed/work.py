@@ -9,14 +9,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from decimal import Decimal
 
-    from docyard_queue import Attempt, Outcome
+    from docyard_queue import Attempt
+    from docyard_queue.outcomes import Outcome
 
 
 class Work:
     """What one attempt of an ``embed`` or ``backfill`` job waits for.
 
-    ``settle`` is told how the attempt ends, unless it was completed together with its vectors. ``over`` is done
-    when it has ended either way.
+    ``settle`` is told how the attempt ends, unless it was completed together with its vectors. ``over`` is
+    done when it has ended either way.
     """
 
     def __init__(self, attempt: Attempt, settle: Callable[[Outcome | BaseException], None]) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class ChunkOptions:
     """The most characters of a chunk, and how many of them neighbours share at most.
 
-    ``max_tokens`` is what an embedding model takes at once, headings included, estimated as bytes / 4: a document
-    with a larger chunk is cut smaller as a whole. None: no limit.
+    ``max_tokens`` is what an embedding model takes at once, headings included, estimated as bytes / 4: a
+    document with a larger chunk is cut smaller as a whole. None: no limit.
     """
 
     size: int = CHUNK_SIZE

@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from docyard_queue.attempt import Attempt
-from docyard_queue.errors import LeaseLost
 from docyard_queue.outage import DATABASE_ERRORS, brief
 from docyard_queue.outcomes import Cancel, Done, Snooze
 from docyard_workers.process.batch_call import BatchCall
 from docyard_workers.process.ending import end_tasks
 from docyard_workers.process.finishing import Finisher
 from docyard_workers.process.isolation.apart import Unready
+from docyard_workers.process.isolation.group import Group
 from docyard_workers.process.returning import Returner
-from docyard_workers.process.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -83,7 +82,6 @@ class BatchAttempts:
         self._returner = Returner(engine, self._returned)
         self._held: dict[tuple[int, int], _Held] = {}
         self._gathering: dict[BatchRoom, _Gathering] = {}
-        self._threads: dict[BatchRoom, Threads] = {}
         # Calls, and outcomes that are written one by one.
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -101,15 +99,15 @@ class BatchAttempts:
 
     def begin(self, room: BatchRoom, jobs: Sequence[Job]) -> None:
         """Take jobs that one claim brought; their handler is called now, or when they are gathered."""
-        attempts = []
+        attempts: list[Attempt] = []
+        alone: list[Attempt] = []
         for job in jobs:
             attempt = Attempt(job, self._database, self._connections.connection)
             self._held[job.id, job.lease] = _Held(attempt, room)
             room.take(job)
-            if job.alone:
-                self._start(room, [attempt])
-            else:
-                attempts.append(attempt)
+            (alone if job.alone else attempts).append(attempt)
+        if alone:
+            self._start(room, alone)
         if not attempts:
             return
         gathering = self._gathering.get(room)
@@ -200,12 +198,10 @@ class BatchAttempts:
         try:
             if self._solitude.wanted:
                 await self._solitude.over()
-            if room not in self._threads:
-                self._threads[room] = Threads(self._wake)
             if call.attempts[0].job.alone:
                 await self._run_alone(room, call)
             else:
-                await call.run(self._threads[room])
+                await call.run(room.threads)
         except asyncio.CancelledError:
             pass
         finally:
@@ -218,21 +214,23 @@ class BatchAttempts:
             self._wake()
 
     async def _run_alone(self, room: BatchRoom, call: BatchCall) -> None:
-        [attempt] = call.attempts
         try:
-            call.end(attempt, await self._apart.execute(room.spec, attempt))
-            return
-        except LeaseLost:
-            attempt.end_lost()
+            await Group(self._apart, self._engine, room.spec, call).run()
             return
         except Unready as reason:
-            _log.info("job.secluded", job_id=attempt.job.id, kind=room.spec.kind, reason=str(reason))
-        # Then here, with nothing beside it: should the process end, it was this one.
-        async with self._solitude.alone():
-            if await self._engine.begin_alone(attempt.job):
-                await call.run(self._threads[room])
-            else:
-                attempt.end_lost()
+            ids = [attempt.job.id for attempt in call.left]
+            _log.info("job.secluded", job_id=ids[0], kind=room.spec.kind, reason=str(reason), jobs=len(ids))
+        # Then here, one after the other with nothing beside: should the process end, it was this one.
+        for attempt in call.left:
+            async with self._solitude.alone():
+                if attempt.ended:
+                    continue
+                if not await self._engine.begin_alone(attempt.job):
+                    attempt.end_lost()
+                    continue
+                single = BatchCall(room.spec, [attempt], self._attempt_ended)
+                self._held[attempt.job.id, attempt.job.lease].call = single
+                await single.run(room.threads)
 
     def _attempt_ended(self, attempt: Attempt, ending: Ending) -> None:
         job = attempt.job
@@ -285,7 +283,7 @@ class BatchAttempts:
     async def _lost(self, attempt: Attempt) -> None:
         """An outcome met no lease: the job is another's, or a commit of this attempt came first."""
         job, completed = attempt.job, attempt.committed
-        if attempt.committing and not completed:
+        if (attempt.committing or job.alone) and not completed:
             try:
                 completed = await self._engine.is_completed(job)
             except DATABASE_ERRORS:

@@ -41,7 +41,6 @@ class BatchCall:
         self._loop_thread = threading.get_ident()
         # Sync handlers settle and commit in threads of their own.
         self._lock = threading.Lock()
-        self._left = len(attempts)
         self._task: asyncio.Task[Any] | None = None
         for attempt in attempts:
             attempt.tell(lambda attempt: self.end(attempt, None))
@@ -52,7 +51,6 @@ class BatchCall:
             if attempt.ended:
                 return
             attempt.ended = True
-            self._left -= 1
         if threading.get_ident() == self._loop_thread:
             self._ended(attempt, ending)
         else:
@@ -63,16 +61,21 @@ class BatchCall:
         if attempt.ended:
             return
         self.end(attempt, ending)
-        if not self._left and self._task is not None:
+        if self._task is not None and not self.left:
             self._task.cancel()
+
+    @property
+    def left(self) -> list[Attempt]:
+        """The attempts that have not ended."""
+        return [attempt for attempt in self.attempts if not attempt.ended]
 
     def end_rest(self, ending: Ending) -> None:
         """End all that have not ended."""
-        for attempt in self.attempts:
+        for attempt in self.left:
             self.end(attempt, ending)
 
     async def run(self, threads: Threads, *, timed: bool = True) -> None:
-        """Call the handler; without ``timed`` somebody else looks at the clock.
+        """Call the handler; without ``timed`` somebody else looks at how long the call takes.
 
         Raises only cancellation of the task that runs it, which leaves attempts as they are, and what ends
         the whole process.
@@ -82,7 +85,7 @@ class BatchCall:
             return
         batch = AttemptBatch(members, self._settle)
         self._task = asyncio.current_task()
-        timers = self._timers(members) if timed else []
+        timers = self._timers(members)
         try:
             returned = await self._call(batch, payloads, threads, timed=timed)
         except GeneratorExit:
@@ -157,14 +160,13 @@ class BatchCall:
             self.end(attempt, _outcome(said))
 
     def _fail(self, error: BaseException) -> None:
-        if not self._left:
+        if not self.left:
             self.late_error = error
             return
         # The traceback is written once, however many attempts it ends.
         described = Described.of(self._spec, error)
-        for attempt in self.attempts:
-            if not attempt.ended:
-                self.end(attempt, classify(self._spec, attempt.job, error, described))
+        for attempt in self.left:
+            self.end(attempt, classify(self._spec, attempt.job, error, described))
 
     def _lost(self, error: LeaseLost) -> None:
         """One attempt's own commit has found its lease lost: it is no fault of the others."""

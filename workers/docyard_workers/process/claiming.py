@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from docyard_queue.engine import Engine
     from docyard_queue.jobs import Job
+    from docyard_workers.process.fronts import Fronts
 
 # How often a worker with much to do looks whether jobs wait in queues with limits.
 _LOOK_SECONDS = 0.1
@@ -27,13 +28,16 @@ _HEADS_SECONDS = 0.02
 _SLOW_SECONDS = 0.005
 _SLOW_SECONDS_A_JOB = 0.0001
 _PARK_SECONDS = 0.5
+# A claim of a limited queue that takes longer and brings nothing has read a crowd of batch jobs.
+_WALK_SECONDS = 0.02
 
 
 class Claiming:
     """Claims for one worker; ``begin`` starts what was claimed.
 
     The two kinds of queues take turns: each is first every other time, and then gets half of the slots, if
-    the other could fill them too.
+    the other could fill them too. Queues in which a crowd of batch jobs stands in the way, as ``fronts`` has
+    seen, are claimed from apart.
     """
 
     def __init__(
@@ -43,12 +47,15 @@ class Claiming:
         kinds: Mapping[str, int],
         queues: Sequence[str] | None,
         begin: Callable[[Job], None],
+        fronts: Fronts | None = None,
     ) -> None:
         self._engine = engine
+        self._fronts = fronts
         self._kinds = kinds
         self._queues = queues
         self._begin = begin
         self._limited: list[str] = []
+        self._apart: Mapping[str, int] = {}
         # The last job of a claim that found more than it could take, and when the most urgent jobs of all
         # were last looked for.
         self._last: Job | None = None
@@ -74,8 +81,11 @@ class Claiming:
         if self._full and time.monotonic() - self._aged_at > _AGED_SECONDS:
             left -= await self._claim_aged(worker_id, max(1, left // 10))
         jobs: list[Job] = []
+        self._apart = self._crowded()
         if left:
             left, jobs = await self._claim(worker_id, left)
+        if left and self._apart:
+            left -= await self._claim_apart(worker_id, left)
         self._full = not left
         if left:
             self._look_at = self._looked_at + (_LOOK_SECONDS if jobs else _SHORTEST_LOOK_SECONDS)
@@ -100,9 +110,36 @@ class Claiming:
         self._last = jobs[-1] if one_line else None
         return left, jobs
 
+    def _crowded(self) -> Mapping[str, int]:
+        """Queues that an ordinary claim should not walk along, and how many jobs may be had of each."""
+        if self._fronts is None:
+            return {}
+        found = {queue: self._fronts.most(queue, self._kinds) for queue in self._fronts.queues}
+        return {queue: most for queue, most in found.items() if most is not None}
+
+    async def _claim_apart(self, worker_id: int, slots: int) -> int:
+        """Claim from queues whose front is crowded with batch jobs; how many."""
+        assert self._fronts is not None  # noqa: S101 - it has named them
+        taken = 0
+        for queue, most in self._apart.items():
+            walks = self._fronts.walks(queue, "ordinary")
+            wanted = slots - taken if walks else min(slots - taken, most)
+            if wanted <= 0 or (self._queues is not None and queue not in self._queues):
+                continue
+            begun = time.monotonic()
+            jobs = await self._engine.claim(worker_id, slots=wanted, kinds=self._kinds, queues=[queue])
+            if walks:
+                self._fronts.walked(queue, "ordinary", time.monotonic() - begun)
+            for job in jobs:
+                self._begin(job)
+            taken += len(jobs)
+        return taken
+
     async def _take(self, worker_id: int, slots: int, *, after: Job | None = None) -> list[Job]:
+        if not self._kinds:
+            return []
         jobs = await self._engine.claim(
-            worker_id, slots=slots, kinds=self._kinds, queues=self._queues, after=after
+            worker_id, slots=slots, kinds=self._kinds, queues=self._queues, after=after, apart=self._apart
         )
         for job in jobs:
             self._begin(job)
@@ -135,7 +172,9 @@ class Claiming:
     async def _claim_aged(self, worker_id: int, slots: int) -> int:
         """Claim a few jobs that more urgent ones kept waiting; how many."""
         self._aged_at = time.monotonic()
-        jobs = await self._engine.claim_aged(worker_id, slots=slots, kinds=self._kinds, queues=self._queues)
+        jobs = await self._engine.claim_aged(
+            worker_id, slots=slots, kinds=self._kinds, queues=self._queues, apart=self._apart
+        )
         for job in jobs:
             self._begin(job)
         return len(jobs)
@@ -147,9 +186,13 @@ class Claiming:
         for queue in random.sample(self._limited, len(self._limited)):
             if taken == slots:
                 break
+            if self._fronts is not None and not self._fronts.walks(queue, "limited"):
+                continue
+            begun = time.monotonic()
             claimed = await self._engine.claim_limited(
                 worker_id, queue, slots=slots - taken, kinds=self._kinds, after=self._after.get(queue, "")
             )
+            self._note_walk(queue, len(claimed.jobs), time.monotonic() - begun)
             for job in claimed.jobs:
                 self._begin(job)
             taken += len(claimed.jobs)
@@ -162,3 +205,11 @@ class Claiming:
                 at = time.monotonic() + again_in
                 self._again_at = at if self._again_at is None else min(self._again_at, at)
         return taken
+
+    def _note_walk(self, queue: str, jobs: int, seconds: float) -> None:
+        # Among the jobs of a batch handler this claim looks for ordinary ones in vain, and reads them all.
+        if self._fronts is None or queue not in self._fronts.queues:
+            return
+        crowded = self._fronts.most(queue, self._kinds) is not None
+        if crowded or (not jobs and seconds > _WALK_SECONDS):
+            self._fronts.walked(queue, "limited", seconds)

@@ -32,6 +32,13 @@ CREATE TABLE docyard.spend_holds (
     expires_at timestamptz NOT NULL
 );
 
+-- Where the sweep for chunks without a vector goes on, so that what it found in vain is not all that it ever sees.
+CREATE TABLE docyard.embedding_sweeps (
+    model_id integer PRIMARY KEY REFERENCES docyard.embedding_models ON DELETE CASCADE,
+    after_chunk bigint NOT NULL,
+    swept_at timestamptz NOT NULL
+);
+
 CREATE VIEW docyard.spend AS
 SELECT spent.day, spent.model, spent.collection, spent.requests, spent.tokens, spent.cost
 FROM docyard.spending AS spent;

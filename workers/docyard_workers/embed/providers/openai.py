@@ -204,10 +204,11 @@ class OpenAIProvider:
             error.provider, error.model = self.name, self._model_name
             failure = error
         except RateLimitError as error:
-            # At once: the next request may be about to leave. Its words would have to be compared with the texts.
-            failure = rate_limited(error, provider=self.name, model=self._model_name) or await self._translated(
-                error, texts
-            )
+            # At once: the next request may be about to leave. Its words would have to be compared with the
+            # texts.
+            failure = rate_limited(
+                error, provider=self.name, model=self._model_name
+            ) or await self._translated(error, texts)
         except APIError as error:
             failure = await self._translated(error, texts)
         raise failure

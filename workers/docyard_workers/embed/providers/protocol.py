@@ -26,8 +26,8 @@ class ProviderLimits:
     """What one request may carry, and what it costs; in tokens of :meth:`EmbeddingProvider.count_tokens`.
 
     ``parallel_requests`` is how many one process sends at once. ``pays_per_request``: fuller requests are
-    fewer requests, which is worth waiting for; not so for a local model. ``price_per_million_tokens`` is in US
-    dollars: zero for a local model, ``None`` when unknown.
+    fewer requests, which is worth waiting for; not so for a local model. ``price_per_million_tokens`` is in
+    US dollars: zero for a local model, ``None`` when unknown.
     """
 
     max_tokens_per_text: int = 8_192

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,10 @@ from docyard_workers.process.isolation.nursery import Nursery
 from docyard_workers.process.isolation.reference import Recipe, refer
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
     from docyard_queue.attempt import Attempt
+    from docyard_queue.jobs import Job
     from docyard_queue.outcomes import Outcome
     from docyard_queue.registry import HandlerSpec
     from docyard_schema.database import Database
@@ -31,8 +35,8 @@ if TYPE_CHECKING:
 # To connect and to import the application; not counted as the handler's time.
 _START_SECONDS = 60.0
 # What a handler gets to end by itself after a cancel.
-_GRACE_SECONDS = 2.0
-_NOT_NOW = timedelta(seconds=5)
+GRACE_SECONDS = 2.0
+NOT_NOW = timedelta(seconds=5)
 
 
 # After a crash jobs that run alone come as a crowd, and each of their children may load a model of its own.
@@ -41,6 +45,14 @@ _LEAST_AT_ONCE = 4
 
 class Unready(Exception):
     """No child can find the handler; nothing of it has run."""
+
+
+class NotNow(Exception):
+    """A child could not begin now, for no fault of its jobs."""
+
+
+class Died(Exception):
+    """A child died, and how."""
 
 
 class Apart:
@@ -87,28 +99,10 @@ class Apart:
             self.waiting -= 1
 
     async def _in_a_child(self, spec: HandlerSpec, attempt: Attempt) -> Outcome:
-        reference = refer(spec, self._recipe)
-        if reference is None:
-            raise Unready("it is no function at the top of a module, and the worker has no recipe")
+        reference = self._refer(spec)
         child = await self._nursery.child()
         try:
-            await child.send(
-                {
-                    "job": messages.write_job(attempt.job),
-                    "reference": reference,
-                    "memory_limit": spec.memory_limit,
-                    "database": self._database,
-                    "session_name": session_name(),
-                }
-            )
-            try:
-                async with asyncio.timeout(_START_SECONDS):
-                    begun = await child.receive()
-            except TimeoutError:
-                raise IsolationFailed(
-                    f"The child process was not ready within {_START_SECONDS:g} s.",
-                    hint="Importing the handler's module takes too long, or the machine is overloaded.",
-                ) from None
+            begun = await self._ask(spec, child, {"job": messages.write_job(attempt.job)}, reference)
             if begun is None or begun["says"] != "begun":
                 return await self._never_begun(spec, attempt, child, begun)
             seconds = attempt.job.timeout_seconds
@@ -128,6 +122,61 @@ class Apart:
         finally:
             child.close()
 
+    @asynccontextmanager
+    async def child(self, spec: HandlerSpec, jobs: Sequence[Job]) -> AsyncIterator[Child]:
+        """A child that has begun to run these jobs of a batch handler, when its turn has come.
+
+        Raises :class:`Unready`, :class:`NotBegun` when it could not begin for another reason.
+        """
+        reference = self._refer(spec)
+        async with self._turns:
+            child = await self._nursery.child()
+            try:
+                asked = {"jobs": [messages.write_job(job) for job in jobs]}
+                begun = await self._ask(spec, child, asked, reference)
+                match begun:
+                    case {"says": "begun"}:
+                        yield child
+                    case {"says": "unready", "reason": reason}:
+                        raise Unready(reason)
+                    case {"says": "not now", "reason": reason}:
+                        raise NotNow(f"a child process could not reach the database: {reason}")
+                    case _:
+                        raise Died(f"before it began: {await cause_of(child)}")
+            except BaseException:
+                child.kill()
+                raise
+            finally:
+                child.close()
+
+    def _refer(self, spec: HandlerSpec) -> dict[str, Any]:
+        reference = refer(spec, self._recipe)
+        if reference is None:
+            raise Unready("it is no function at the top of a module, and the worker has no recipe")
+        return reference
+
+    async def _ask(
+        self, spec: HandlerSpec, child: Child, work: dict[str, Any], reference: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """What a child says that was given work: that it has begun, or why not; None when it died."""
+        await child.send(
+            work
+            | {
+                "reference": reference,
+                "memory_limit": spec.memory_limit,
+                "database": self._database,
+                "session_name": session_name(),
+            }
+        )
+        try:
+            async with asyncio.timeout(_START_SECONDS):
+                return await child.receive()
+        except TimeoutError:
+            raise IsolationFailed(
+                f"The child process was not ready within {_START_SECONDS:g} s.",
+                hint="Importing the handler's module takes too long, or the machine is overloaded.",
+            ) from None
+
     async def _never_begun(
         self, spec: HandlerSpec, attempt: Attempt, child: Child, told: dict[str, Any] | None
     ) -> Outcome:
@@ -137,7 +186,7 @@ class Apart:
             case {"says": "lost"}:
                 raise LeaseLost(attempt.job.id, attempt.job.lease)
             case {"says": "not now", "reason": reason}:
-                return Snooze(_NOT_NOW, f"a child process could not reach the database: {reason}")
+                return Snooze(NOT_NOW, f"a child process could not reach the database: {reason}")
         child.kill()
         code = await child.ended
         if code is None:
@@ -164,7 +213,7 @@ class Apart:
 async def _asked_to_end(child: Child, attempt: Attempt) -> dict[str, Any] | None:
     """What a child says that was told of a cancel; raises the cancel when it does not answer in time."""
     try:
-        async with asyncio.timeout(_GRACE_SECONDS):
+        async with asyncio.timeout(GRACE_SECONDS):
             await child.send({"cancel_requested": attempt.cancel_requested})
             told = await child.receive()
     except TimeoutError:
@@ -172,6 +221,12 @@ async def _asked_to_end(child: Child, attempt: Attempt) -> dict[str, Any] | None
     if told is None:
         raise asyncio.CancelledError
     return told
+
+
+async def cause_of(child: Child) -> str:
+    """How a child ended that says no more; it is killed if it has only closed its end."""
+    child.kill()
+    return _cause(await child.ended)
 
 
 def _cause(code: int | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from docyard_queue.attempt import Attempt
 from docyard_queue.errors import LeaseLost
-from docyard_queue.finish import begin_alone
+from docyard_queue.finish import begin_alone, begin_together
 from docyard_queue.outage import DATABASE_ERRORS, brief
 from docyard_schema import connection
 from docyard_schema.database import Database
@@ -22,13 +22,16 @@ from docyard_schema.pool import make_pool
 from docyard_schema.settings import DatabaseSettings
 from docyard_workers.process.execution import execute
 from docyard_workers.process.isolation import messages
+from docyard_workers.process.isolation.group_child import run_group
 from docyard_workers.process.isolation.reference import found
 from docyard_workers.process.sync_connections import SyncConnections
 from docyard_workers.process.threads import Threads
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
+    from docyard_queue.jobs import Job
     from docyard_queue.outcomes import Outcome
     from docyard_queue.registry import HandlerSpec
 
@@ -53,17 +56,17 @@ async def _live(channel: socket.socket) -> None:
         os._exit(1)
     _limit_memory(request["memory_limit"])
     connection.adopt_session_name(request["session_name"])
-    job = messages.read_job(request["job"])
+    jobs = [messages.read_job(job) for job in request.get("jobs") or [request["job"]]]
     database = await _database(request["database"])
     connections = SyncConnections(database, 2)
-    attempt = Attempt(job, database, connections.connection)
+    attempts = [Attempt(job, database, connections.connection) for job in jobs]
     hearing = asyncio.create_task(_end_with(reader))
     try:
-        lost = job.alone and not await begin_alone(database, job)
+        lost = await _begin(database, jobs)
     except DATABASE_ERRORS as error:
         await messages.send(writer, {"says": "not now", "reason": brief(error)})
         return
-    if lost:
+    if "jobs" not in request and lost:
         await messages.send(writer, {"says": "lost"})
         return
     async with contextlib.AsyncExitStack() as stack:
@@ -74,11 +77,23 @@ async def _live(channel: socket.socket) -> None:
             return
         hearing.cancel()
         await messages.send(writer, {"says": "begun"})
-        told = await _attempt(reader, spec, attempt)
-        await messages.send(writer, told | {"committed": attempt.committed})
+        if "jobs" in request:
+            await run_group(reader, writer, spec, attempts, lost)
+        else:
+            [attempt] = attempts
+            told = await _attempt(reader, spec, attempt)
+            await messages.send(writer, told | {"committed": attempt.committed})
         signal.alarm(_LAST_SECONDS)
     connections.close()
     await database.close()
+
+
+async def _begin(database: Database, jobs: Sequence[Job]) -> set[tuple[int, int]]:
+    """Write down that jobs which must run alone begin; id and lease of those that are another's by now."""
+    if len(jobs) > 1:
+        return {(job.id, job.lease) for job in jobs} - await begin_together(database, jobs)
+    [job] = jobs
+    return set() if not job.alone or await begin_alone(database, job) else {(job.id, job.lease)}
 
 
 async def _attempt(reader: asyncio.StreamReader, spec: HandlerSpec, attempt: Attempt) -> dict[str, Any]:

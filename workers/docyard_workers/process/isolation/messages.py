@@ -21,9 +21,14 @@ _LENGTH = struct.Struct(">I")
 
 async def send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
     """Send one message. Raises :class:`ConnectionError` when the other side is gone."""
+    post(writer, message)
+    await writer.drain()
+
+
+def post(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
+    """Send one message without waiting for its way."""
     body = json.dumps(message).encode()
     writer.write(_LENGTH.pack(len(body)) + body)
-    await writer.drain()
 
 
 async def receive(reader: asyncio.StreamReader) -> dict[str, Any] | None:

@@ -101,6 +101,7 @@ def _by_name(spec: HandlerSpec) -> dict[str, Any]:
         "max_attempts": spec.max_attempts,
         "isolated": spec.isolated,
         "memory_limit": spec.memory_limit,
+        "size": None if spec.batch is None else spec.batch.size,
         "backoff": write_backoff(spec.backoff),
         "retry": [
             [_name(kind), None if policy is None else write_backoff(policy)]
@@ -115,10 +116,13 @@ def _rebuilt(written: dict[str, Any], main: dict[str, str] | None) -> HandlerSpe
         for kind, policy in written["retry"]
     }
     registry = Registry()
-    options = {name: written[name] for name in ("queue", "max_attempts", "isolated", "memory_limit")}
-    register = registry.handler(
-        written["kind"], **options, backoff=read_backoff(written["backoff"]), retry=retry
-    )
+    policy: dict[str, Any] = {"backoff": read_backoff(written["backoff"]), "retry": retry}
+    policy |= {name: written[name] for name in ("queue", "max_attempts")}
+    if written["size"] is not None:
+        register = registry.batch_handler(written["kind"], size=written["size"], **policy)
+    else:
+        policy |= {name: written[name] for name in ("isolated", "memory_limit")}
+        register = registry.handler(written["kind"], **policy)
     register(_look_up(written["function"], main))
     return registry[written["kind"]]
 
