@@ -68,6 +68,8 @@ def test_a_model_is_activated_when_complete_and_taken_back(docyard: Docyard, on_
     assert refused.code == 1
     assert "lacks vectors: of 1 chunks" in refused.err
     assert "docyard migrate reembed --model new" in refused.err
+    assert docyard("models", "activate", "new", "--even-incomplete").code == 0
+    assert docyard("models", "rollback", "--even-incomplete").code == 0
     on(on_server, fill_new)
     ended = docyard("models", "activate", "new")
     assert (ended.code, ended.out) == (0, "new is active. Go back with: docyard models rollback\n")
@@ -136,6 +138,15 @@ def test_a_model_is_registered_as_its_provider_describes_it(
     assert docyard("models", "register", "wordllama-64").code == 0
     wrong = docyard("models", "register", "text-embedding-3-small")
     assert (wrong.code, "expected a key for api.openai.com" in wrong.err) == (2, True), wrong.err
+
+
+def test_index_settings_that_contradict_each_other_are_wrong_use(
+    docyard: Docyard, on_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCYARD_VECTOR_INDEX_M", "40")
+    ended = docyard("models", "register", "wordllama-64")
+    assert ended.code == 2
+    assert "got m = 40 and ef_construction = 64" in ended.err
 
 
 def test_keys_that_cannot_be_read_are_wrong_use_and_not_repeated(

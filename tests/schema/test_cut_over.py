@@ -142,6 +142,18 @@ async def test_going_back_undoes_an_activation_and_itself(
     assert (await models.rollback()).name == "new"
 
 
+async def test_going_back_takes_the_last_one_even_where_the_clock_stands_still(
+    database: Database, models: ModelRepository
+) -> None:
+    for name in ("first", "second", "third"):
+        await models.register(an_identity(name))
+    async with database.transaction() as connection:
+        for name in ("third", "second", "first"):
+            await models.activate(name, connection=connection)
+        assert (await models.rollback(connection=connection)).name == "second"
+        assert (await models.rollback(connection=connection)).name == "first"
+
+
 async def test_going_back_is_refused_while_the_model_before_lacks_what_is_found_now(
     database: Database, models: ModelRepository
 ) -> None:
@@ -151,8 +163,23 @@ async def test_going_back_is_refused_while_the_model_before_lacks_what_is_found_
     await embed(database, new, [later])
     with pytest.raises(VerificationError, match=r"The model old lacks vectors: of 0 chunks .* and of 1 that"):
         await models.rollback(patience=NOT_AT_ALL)
+    assert (await models.rollback(even_incomplete=True)).name == "old", "who must, can"
+    assert (await models.rollback()).name == "new"
     await embed(database, old, [later])
     assert (await models.rollback(patience=NOT_AT_ALL)).name == "old"
+
+
+async def test_a_document_that_was_restored_and_nobody_finds_yet_bars_no_way_back(
+    database: Database, models: ModelRepository
+) -> None:
+    restored = await store(database)
+    await DocumentRepository(database).remove(restored.document_id)
+    await models.use(an_identity("old"))
+    await models.register(an_identity("new"))
+    await models.activate("new")
+    await DocumentRepository(database).restore(restored.document_id)
+    assert (await models.rollback(patience=NOT_AT_ALL)).name == "old"
+    assert (await models.rollback(patience=NOT_AT_ALL)).name == "new"
 
 
 @pytest.mark.parametrize(("name", "kind"), [("nobody", NotFound), ("new", InvalidInput)])
