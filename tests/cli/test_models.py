@@ -138,6 +138,15 @@ def test_a_model_is_registered_as_its_provider_describes_it(
     assert (wrong.code, "expected a key for api.openai.com" in wrong.err) == (2, True), wrong.err
 
 
+def test_index_settings_that_contradict_each_other_are_wrong_use(
+    docyard: Docyard, on_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCYARD_VECTOR_INDEX_M", "40")
+    ended = docyard("models", "register", "wordllama-64")
+    assert ended.code == 2
+    assert "got m = 40 and ef_construction = 64" in ended.err
+
+
 def test_keys_that_cannot_be_read_are_wrong_use_and_not_repeated(
     docyard: Docyard, on_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

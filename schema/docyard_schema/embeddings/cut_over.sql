@@ -48,7 +48,11 @@ FROM ({lacking}) AS lacking;
 SELECT count(*) FROM ({lacking} AND chunk.id = ANY (%(chunks)s::bigint[])) AS lacking;
 
 -- name: retire
-UPDATE docyard.embedding_models SET state = 'retired', retired_at = docyard.clock() WHERE id = %(id)s;
+-- Going back takes the last one that was retired. The clock stands still in a transaction, and this one may have
+-- waited for another that began later.
+UPDATE docyard.embedding_models SET state = 'retired', retired_at = greatest(
+    docyard.clock(), (SELECT max(other.retired_at) + interval '1 microsecond' FROM docyard.embedding_models AS other)
+) WHERE id = %(id)s;
 
 -- name: forget_failures
 DELETE FROM docyard.embedding_failures WHERE model_id = %(id)s;

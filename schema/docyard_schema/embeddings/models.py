@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from docyard_schema.embeddings.cut_over import cut_over, unknown
+from docyard_schema.embeddings.cut_over import close_gate, cut_over, unknown
 from docyard_schema.embeddings.dropping import drop_model
 from docyard_schema.embeddings.records import EmbeddingModel
 from docyard_schema.embeddings.registration import add_model, check_identity
@@ -35,6 +35,7 @@ class ModelRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._said: dict[int, dict[str, Any]] = {}
 
     async def active(self, *, connection: Connection | None = None) -> EmbeddingModel | None:
         """The model that searches use; None before the first one."""
@@ -78,7 +79,10 @@ class ModelRepository:
                 "model another name (DOCYARD_EMBEDDING_MODEL).",
                 operation="register model",
             )
-        return await self._learn(_statements.add_settings, found, settings)
+        if not settings or settings.keys() <= found.settings.keys():
+            return found
+        values = {"id": found.id, "settings": Jsonb(dict(settings))}
+        return await self._change(_statements.add_settings, values, found, None) or found
 
     async def use(
         self, identity: ModelIdentity, *, settings: Mapping[str, Any] | None = None
@@ -95,7 +99,7 @@ class ModelRepository:
         if active is None:
             active = await self._first(identity, settings) or await self.active()
         if active is not None and active.identity == identity:
-            return await self._learn(_statements.replace_settings, active, settings)
+            return await self._bring_up_to_date(active, settings or {})
         known = await self.get(identity.name)
         if active is not None and (
             identity.hash in active.settings.get("replaced", ())
@@ -153,8 +157,8 @@ class ModelRepository:
     async def drop(self, name: str, *, connection: Connection | None = None) -> EmbeddingModel:
         """Remove a model with all its vectors and failures; returns what it was.
 
-        Searches and writers of vectors wait for some milliseconds; a search that has chosen this model
-        chooses again. Raises :class:`NotFound`, :class:`InvalidInput` for the active model,
+        Searches and writers of vectors wait while it waits for those before them, half a second at a time
+        (each fifth time 1.2 s); a search that has chosen this model chooses again. Raises :class:`NotFound`, :class:`InvalidInput` for the active model,
         :class:`Conflict` when a lock was not to be had.
         """
 
@@ -176,7 +180,9 @@ class ModelRepository:
                 hint="A model becomes active by activate().",
                 operation="change model",
             )
-        model = await self._one(_statements.set_state, {"name": name, "state": state}, connection)
+        found = await self.get(name, connection=connection)
+        values = {"name": name, "state": state}
+        model = found and await self._change(_statements.set_state, values, found, connection)
         if model is None:
             raise unknown(name)
         return model
@@ -194,13 +200,20 @@ class ModelRepository:
             return await self._one(_statements.activate_first, {"id": model.id}, None)
         return None
 
-    async def _learn(
-        self, statement: str, model: EmbeddingModel, settings: Mapping[str, Any] | None
-    ) -> EmbeddingModel:
-        if not settings or settings.items() <= model.settings.items():
+    async def _bring_up_to_date(self, model: EmbeddingModel, settings: Mapping[str, Any]) -> EmbeddingModel:
+        """Write down how this process makes the model's provider, once: two that differ do not take turns."""
+        if settings.items() <= model.settings.items() or self._said.get(model.id) == settings:
             return model
+        self._said[model.id] = dict(settings)
         values = {"id": model.id, "settings": Jsonb(dict(settings))}
-        return await self._one(statement, values, None) or model
+        return await self._one(_statements.replace_settings, values, None) or model
+
+    async def _change(
+        self, statement: str, values: dict[str, Any], model: EmbeddingModel, connection: Connection | None
+    ) -> EmbeddingModel | None:
+        async with self._database.transaction(connection) as opened:
+            await close_gate(self._database, model, opened)
+            return await self._one(statement, values, opened)
 
     async def _all(self, statement: str, connection: Connection | None) -> builtins.list[EmbeddingModel]:
         async with self._database.connection(connection) as opened, opened.cursor() as cursor:
