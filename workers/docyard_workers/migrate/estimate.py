@@ -15,10 +15,8 @@ if TYPE_CHECKING:
     from docyard_schema import Database, ModelIdentity
     from docyard_workers.embed.providers import EmbeddingProvider
 
-# Assumed, and said so: a remote model's answer, how many are asked for at once, what is made locally and what
-# Postgres takes of vectors.
+# Assumed, and said so: how long a remote model takes, what is made locally and what Postgres takes of vectors.
 REQUEST_SECONDS = 0.5
-REQUESTS_AT_ONCE = 8
 LOCAL_TOKENS_PER_SECOND = 500_000
 ROWS_PER_SECOND = 2_000
 
@@ -60,12 +58,13 @@ async def estimate(database: Database, provider: EmbeddingProvider, name: str) -
         -(-work.texts // limits.max_texts_per_request), -(-work.tokens // limits.max_tokens_per_request)
     )
     price = limits.price_per_million_tokens
-    if provider.name == "wordllama":
+    if limits.pays_per_request:
+        at_once = limits.parallel_requests
+        asking = -(-requests // at_once) * REQUEST_SECONDS
+        assumed = f"{REQUEST_SECONDS:g} s per request, {at_once} at once by one process"
+    else:
         asking = work.tokens / LOCAL_TOKENS_PER_SECOND
         assumed = f"{LOCAL_TOKENS_PER_SECOND:,} tokens/s in this process"
-    else:
-        asking = -(-requests // REQUESTS_AT_ONCE) * REQUEST_SECONDS
-        assumed = f"{REQUEST_SECONDS:g} s per request, {REQUESTS_AT_ONCE} at once"
     each = None if dimension is None else 6 * dimension + _ROW_BYTES + _LINKS_BYTES
     return Estimate(
         model=identity.name if identity else name,
