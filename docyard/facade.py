@@ -11,13 +11,17 @@ from typing import TYPE_CHECKING, Any, Self
 import psycopg
 
 from docyard.batch import Batch
+from docyard.reembedding import Reembedding
 from docyard.settings import Settings, load_settings
 from docyard_queue import NewJob, PostgresEngine, create_batch
 from docyard_schema import ConfigError, Database, InvalidInput, ModelMismatch, ModelRepository
+from docyard_schema.embeddings.in_place import is_filling
 from docyard_schema.search import DocumentSearch, SearchResult
 from docyard_workers.embed.errors import EmbeddingError
 from docyard_workers.ingest.handler import KIND, QUEUE
 from docyard_workers.ingest.sources import FoundFile, Refused, find_files
+from docyard_workers.migrate.beginning import begin_reembed, estimate_reembed
+from docyard_workers.migrate.target import Target
 from docyard_workers.pipeline import Pipeline
 from docyard_workers.process import Worker
 
@@ -28,6 +32,8 @@ if TYPE_CHECKING:
     from docyard_queue import Backoff, Registry
     from docyard_schema import EmbeddingModel
     from docyard_schema.search import SearchMode
+    from docyard_workers.migrate.beginning import Strategy
+    from docyard_workers.migrate.estimate import Estimate
 
 _FILES_PER_STATEMENT = 1000
 
@@ -155,6 +161,42 @@ class Docyard:
                 on_found(files)
         return Batch(self.database, batch_id, files=files, refused=refused)
 
+    async def reembed(
+        self,
+        model: str,
+        *,
+        provider: str | None = None,
+        dimension: int | None = None,
+        base_url: str | None = None,
+        strategy: Strategy = "beside",
+        activate: bool = True,
+    ) -> Reembedding:
+        """Enqueue what makes ``model`` the one that searches use, or join it where it is under way.
+
+        ``model`` is the provider's name or a registered one. One short text is embedded first, so a wrong
+        key or name raises before anything is enqueued. ``beside`` activates the model when all is there and
+        verified; ``in-place`` activates it first and drops the old vectors, for who has no room for two:
+        searches go by words meanwhile, and say so. ``activate=False`` ends before the cut-over. Raises
+        :class:`Conflict` while a reembed to another model is under way.
+        """
+        target = Target(model=model, provider=provider, dimension=dimension, base_url=base_url)
+        registered, begun = await begin_reembed(
+            self.database, self.pipeline.providers, target, strategy=strategy, activate=activate
+        )
+        return Reembedding(self.database, registered, begun)
+
+    async def estimate_reembed(
+        self,
+        model: str,
+        *,
+        provider: str | None = None,
+        dimension: int | None = None,
+        base_url: str | None = None,
+    ) -> Estimate:
+        """What :meth:`reembed` would take: rows, requests, tokens, price, time. Asks no provider."""
+        target = Target(model=model, provider=provider, dimension=dimension, base_url=base_url)
+        return await estimate_reembed(self.database, self.pipeline.providers, target)
+
     async def work(self, **options: Any) -> None:
         """Run jobs in this process until none is left to run or to retry."""
         async with self.worker(**options) as worker:
@@ -195,6 +237,8 @@ class Docyard:
             model = await ModelRepository(self.database).active() if mode != "text" else None
             if model is not None:
                 vector, degraded = await self._embed_query(query, model, required=mode == "vector")
+                if degraded is None and is_filling(model):
+                    degraded = f"The vectors of {model.name} are still being made: found by those there are."
             try:
                 return await DocumentSearch(self.database).search(
                     query,

@@ -18,6 +18,7 @@ from docyard.cli.ingest import ingest
 from docyard.cli.invocation import GlobalOptions
 from docyard.cli.jobs import jobs
 from docyard.cli.limiting import limit_queue
+from docyard.cli.migrate import migrate
 from docyard.cli.models import models
 from docyard.cli.pruning import prune_jobs
 from docyard.cli.queues import queues
@@ -80,6 +81,7 @@ for name, group in (
     ("budgets", budgets),
     ("batches", batches),
     ("schedules", schedules),
+    ("migrate", migrate),
     ("models", models),
     ("db", db),
     ("config", config),

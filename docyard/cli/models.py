@@ -12,7 +12,7 @@ from docyard.cli.invocation import Invocation
 from docyard.cli.output import plain
 
 if TYPE_CHECKING:
-    from docyard_schema import EmbeddingModel
+    from docyard_schema import Database, EmbeddingModel
     from docyard_schema.embeddings import IndexState
 
 models = typer.Typer(no_args_is_help=True, help="Look at embedding models; register, activate and drop them.")
@@ -115,6 +115,7 @@ async def activate_model(
 
     async with invocation.database() as database:
         made = await ModelRepository(database).activate(name, except_failed=not strict)
+        await _have_index_built(invocation, database, made)
     _tell(invocation, made, f"{name} is active. Go back with: docyard models rollback", as_json=as_json)
 
 
@@ -150,6 +151,17 @@ async def drop_model(
     else:
         invocation.output.line(f"{name} is gone, and its vectors with it.")
     return None
+
+
+async def _have_index_built(invocation: Invocation, database: Database, model: EmbeddingModel) -> None:
+    """For a model that nobody writes vectors of: those who do ask for the index themselves."""
+    from docyard_queue import PostgresEngine
+    from docyard_workers.embed.index_job import BuildIndex
+
+    job = await BuildIndex(database, invocation.settings.pipeline_options().index).wanted(model)
+    if job is not None:
+        await PostgresEngine(database).enqueue([job])
+        invocation.output.note("Searches read all its vectors until a worker has built their index.")
 
 
 def _tell(invocation: Invocation, model: EmbeddingModel, line: str, *, as_json: bool) -> None:

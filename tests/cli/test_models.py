@@ -77,6 +77,18 @@ def test_a_model_is_activated_when_complete_and_taken_back(docyard: Docyard, on_
     assert docyard("models", "rollback").out == "new is active again.\n"
 
 
+def test_a_model_without_an_index_that_becomes_active_gets_one(
+    docyard: Docyard, on_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on(on_server, two_models)
+    on(on_server, fill_new)
+    monkeypatch.setattr("docyard_schema.embeddings.vector_index.ROWS_WORTH_AN_INDEX", 0)
+    ended = docyard("models", "activate", "new")
+    assert (ended.code, "until a worker has built their index" in ended.err) == (0, True)
+    [job] = docyard("jobs", "list", "--json").json
+    assert (job["kind"], job["queue"]) == ("build_vector_index", "maintain")
+
+
 def test_nothing_to_go_back_to_and_unknown_names_fail(docyard: Docyard, on_server: str) -> None:
     for arguments in (["rollback"], ["activate", "nobody"], ["drop", "nobody"]):
         ended = docyard("models", *arguments)

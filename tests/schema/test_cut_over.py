@@ -24,9 +24,13 @@ from docyard_schema import (
     NotFound,
     VerificationError,
 )
+from docyard_schema.embedded import EmbeddedServer
 from docyard_schema.embeddings import NewVector, VectorRepository
+from docyard_schema.search import DocumentSearch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from docyard_schema import EmbeddingModel
 
 NOT_AT_ALL = timedelta(0)
@@ -233,6 +237,54 @@ async def test_a_cut_over_gets_its_turn_among_writers_that_never_pause(
         await asyncio.gather(*writers)
 
 
+async def test_processes_that_differ_about_an_address_do_not_write_it_in_turns_or_wait(
+    database: Database, models: ModelRepository
+) -> None:
+    other = ModelRepository(database)
+    model = await models.use(an_identity("old"), settings={"base_url": "http://one/v1"})
+    for _ in range(3):
+        found = await other.use(an_identity("old"), settings={"base_url": "http://two/v1"})
+        assert found.settings == {"base_url": "http://two/v1"}
+    await models.use(an_identity("old"), settings={"base_url": "http://one/v1"})
+    for _ in range(3):
+        found = await other.use(an_identity("old"), settings={"base_url": "http://two/v1"})
+        assert found.settings == {"base_url": "http://one/v1"}, "it said so already"
+    document = await store(database)
+    [chunk] = await DocumentRepository(database).chunks(document.document_id)
+    vector = NewVector(chunk_id=chunk.id, content_hash=chunk.content_hash, embedding=a_vector())
+    async with database.transaction() as connection:
+        await VectorRepository(database).write(model, [vector], connection=connection)
+        async with asyncio.timeout(5):
+            found = await ModelRepository(database).use(model.identity, settings={"base_url": "http://x/v1"})
+        assert found.settings == {"base_url": "http://one/v1"}, "not now: a writer holds the row"
+
+
+async def test_the_state_of_a_model_is_changed_among_writers_that_never_pause(
+    database: Database, models: ModelRepository
+) -> None:
+    await store(database)
+    _, new = await two(models)
+    done = asyncio.Event()
+
+    async def write(number: int) -> None:
+        await asyncio.sleep(0.03 * number)
+        while not done.is_set():
+            async with database.transaction() as connection:
+                await VectorRepository(database).write(new, [], connection=connection)
+                await connection.execute("SELECT pg_sleep(0.1)")
+
+    writers = [asyncio.create_task(write(number)) for number in range(4)]
+    await asyncio.sleep(0.2)
+    try:
+        async with asyncio.timeout(10):
+            assert (await models.set_state("new", "ready")).state == "ready"
+            again = await models.register(new.identity, settings={"model": "raw"})
+            assert again.settings == {"model": "raw"}
+    finally:
+        done.set()
+        await asyncio.gather(*writers)
+
+
 async def test_a_writer_waits_for_a_cut_over_and_nobody_else_does(
     database: Database, models: ModelRepository
 ) -> None:
@@ -378,3 +430,31 @@ async def test_settings_are_kept_at_registration_and_brought_up_to_date_by_use(
     again = await models.register(an_identity("old"), settings={"base_url": "http://x/v1", "dimension": None})
     assert again.settings == {"model": "raw", "base_url": "http://two/v1", "dimension": None}
     assert await models.get("old") == again
+
+
+async def test_models_change_on_postgres_16_as_well(open_folder: Path) -> None:
+    with EmbeddedServer.acquire(open_folder / "home", major=16, settings={"fsync": "off"}) as server:
+        async with await Database.connect(server.conninfo) as database:
+            await database.initialize(migrate_schema=True)
+            models, document = ModelRepository(database), await store(database)
+            old, new = await two(models)
+            for model in (old, new):
+                await embed(database, model, [document])
+            await models.activate("new")
+            await models.rollback()
+            search = DocumentSearch(database)
+            for _ in range(8):  # as often as makes the server keep a plan
+                async with database.transaction() as connection:
+                    await search._prepare(
+                        connection,
+                        {"language": "english", "depth": 300},
+                        {"model": new.id, "dimension": 5},
+                        new,
+                    )
+                    cursor = await connection.execute(
+                        "SELECT mode FROM pg_locks WHERE pid = pg_backend_pid() AND relation = %s::regclass",
+                        ["docyard.embeddings"],
+                    )
+                    assert await cursor.fetchall() == [("AccessShareLock",)], "a drop waits for the search"
+            await models.drop("new")
+            assert await states(models) == {"old": "active"}

@@ -16,6 +16,7 @@ from docyard_workers.ingest.handler import Ingest
 from docyard_workers.ingest.isolation import DEADLINE, ChildPool
 from docyard_workers.ingest.preparation import ChunkOptions
 from docyard_workers.ingest.sources import MAX_BYTES
+from docyard_workers.migrate.reembed import Reembed
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -64,6 +65,7 @@ class Pipeline:
             daily_ceiling=options.daily_ceiling,
             index=options.index,
         )
+        self.reembed = Reembed(database, options.index)
         self.sweep = Sweep(database)
         chunking = replace(options.chunking, max_tokens=self.provider.limits.max_tokens_per_text)
         self.ingest = Ingest(database, self._parsers, chunking, options.max_bytes)
@@ -74,6 +76,7 @@ class Pipeline:
         registry = Registry()
         self.ingest.register(registry, self._retry)
         self.embed.register(registry)
+        self.reembed.register(registry, self._retry)
         self.sweep.register(registry, self._retry)
         return registry.include(own) if own is not None else registry
 

@@ -122,8 +122,13 @@ async def one_at_a_time(database: Database, connection: Connection) -> None:
 
 async def hold(database: Database, model: EmbeddingModel, connection: Connection) -> None:
     """Lock a model against the writers of its vectors until the transaction ends."""
-    await connection.execute(database.sql(_statements.close_gate), {"id": model.id})
+    await close_gate(database, model, connection)
     await connection.execute(database.sql(_statements.hold_row), {"id": model.id})
+
+
+async def close_gate(database: Database, model: EmbeddingModel, connection: Connection) -> None:
+    """Wait in turn for the writers of a model's vectors; without it a change of its row may wait for ever."""
+    await connection.execute(database.sql(_statements.close_gate), {"id": model.id})
 
 
 async def required(database: Database, name: str, connection: Connection) -> EmbeddingModel:

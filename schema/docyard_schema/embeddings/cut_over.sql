@@ -53,5 +53,14 @@ UPDATE docyard.embedding_models SET state = 'retired', retired_at = docyard.cloc
 -- name: forget_failures
 DELETE FROM docyard.embedding_failures WHERE model_id = %(id)s;
 
+-- name: remember
+-- Settings of some process may ask for the dropped model for long; whoever was in its place knows that it stood there.
+UPDATE docyard.embedding_models AS model
+SET settings = model.settings || jsonb_build_object('replaced',
+    coalesce(model.settings -> 'replaced', '[]') || coalesce(dropped.settings -> 'replaced', '[]')
+        || to_jsonb(dropped.hash))
+FROM docyard.embedding_models AS dropped
+WHERE dropped.id = %(id)s AND dropped.activated_at IS NOT NULL AND model.state = 'active';
+
 -- name: forget
 DELETE FROM docyard.embedding_models WHERE id = %(id)s;

@@ -46,6 +46,7 @@ async def drop_model(
         # all readers of chunks out.
         table = sql.Identifier(database.namespace.schema, model.partition)
         await opened.execute(sql.SQL("DROP TABLE {}").format(table))
+        await opened.execute(database.sql(_statements.remember), {"id": model.id})
         await opened.execute(database.sql(_statements.forget), {"id": model.id})
         return model
 

@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from docyard_schema.embeddings.cut_over import cut_over, unknown
+from docyard_schema.embeddings.cut_over import close_gate, cut_over, unknown
 from docyard_schema.embeddings.dropping import drop_model
 from docyard_schema.embeddings.records import EmbeddingModel
 from docyard_schema.embeddings.registration import add_model, check_identity
@@ -35,6 +35,7 @@ class ModelRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._said: dict[int, dict[str, Any]] = {}
 
     async def active(self, *, connection: Connection | None = None) -> EmbeddingModel | None:
         """The model that searches use; None before the first one."""
@@ -78,7 +79,10 @@ class ModelRepository:
                 "model another name (DOCYARD_EMBEDDING_MODEL).",
                 operation="register model",
             )
-        return await self._learn(_statements.add_settings, found, settings)
+        if not settings or settings.keys() <= found.settings.keys():
+            return found
+        values = {"id": found.id, "settings": Jsonb(dict(settings))}
+        return await self._change(_statements.add_settings, values, found, None) or found
 
     async def use(
         self, identity: ModelIdentity, *, settings: Mapping[str, Any] | None = None
@@ -86,7 +90,8 @@ class ModelRepository:
         """The active model, for a process whose settings ask for ``identity``.
 
         An empty database takes ``identity`` as its first. Where ``identity`` is registered beside the
-        active model, a change of models is under way or done, and the database says which one is active.
+        active model, or was before it and is dropped, a change of models is under way or done, and the
+        database says which one is active.
         ``settings`` of the active model are brought up to date. Raises :class:`ModelMismatch`, naming
         both, when the database does not know ``identity``.
         """
@@ -94,13 +99,11 @@ class ModelRepository:
         if active is None:
             active = await self._first(identity, settings) or await self.active()
         if active is not None and active.identity == identity:
-            return await self._learn(_statements.replace_settings, active, settings)
+            return await self._bring_up_to_date(active, settings or {})
         known = await self.get(identity.name)
-        if (
-            active is not None
-            and known is not None
-            and known.identity == identity
-            and known.state != "failed"
+        if active is not None and (
+            identity.hash in active.settings.get("replaced", ())
+            or (known is not None and known.identity == identity and known.state != "failed")
         ):
             return active
         stored = active.identity.describe() if active else "none"
@@ -177,7 +180,9 @@ class ModelRepository:
                 hint="A model becomes active by activate().",
                 operation="change model",
             )
-        model = await self._one(_statements.set_state, {"name": name, "state": state}, connection)
+        found = await self.get(name, connection=connection)
+        values = {"name": name, "state": state}
+        model = found and await self._change(_statements.set_state, values, found, connection)
         if model is None:
             raise unknown(name)
         return model
@@ -195,13 +200,20 @@ class ModelRepository:
             return await self._one(_statements.activate_first, {"id": model.id}, None)
         return None
 
-    async def _learn(
-        self, statement: str, model: EmbeddingModel, settings: Mapping[str, Any] | None
-    ) -> EmbeddingModel:
-        if not settings or settings.items() <= model.settings.items():
+    async def _bring_up_to_date(self, model: EmbeddingModel, settings: Mapping[str, Any]) -> EmbeddingModel:
+        """Write down how this process makes the model's provider, once: two that differ do not take turns."""
+        if settings.items() <= model.settings.items() or self._said.get(model.id) == settings:
             return model
+        self._said[model.id] = dict(settings)
         values = {"id": model.id, "settings": Jsonb(dict(settings))}
-        return await self._one(statement, values, None) or model
+        return await self._one(_statements.replace_settings, values, None) or model
+
+    async def _change(
+        self, statement: str, values: dict[str, Any], model: EmbeddingModel, connection: Connection | None
+    ) -> EmbeddingModel | None:
+        async with self._database.transaction(connection) as opened:
+            await close_gate(self._database, model, opened)
+            return await self._one(statement, values, opened)
 
     async def _all(self, statement: str, connection: Connection | None) -> builtins.list[EmbeddingModel]:
         async with self._database.connection(connection) as opened, opened.cursor() as cursor:

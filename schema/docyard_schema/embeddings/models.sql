@@ -49,8 +49,11 @@ WHERE model.id = %(id)s AND NOT model.settings ?& ARRAY(SELECT jsonb_object_keys
 RETURNING {columns};
 
 -- name: replace_settings
+-- At once or not at all: every process says so at its start, and must not wait for writers that hold the row.
 UPDATE docyard.embedding_models AS model SET settings = model.settings || %(settings)s::jsonb
-WHERE model.id = %(id)s AND NOT model.settings @> %(settings)s::jsonb
+WHERE model.id = (
+        SELECT id FROM docyard.embedding_models WHERE id = %(id)s FOR NO KEY UPDATE SKIP LOCKED
+    ) AND NOT model.settings @> %(settings)s::jsonb
 RETURNING {columns};
 
 -- name: set_state

@@ -136,29 +136,36 @@ class Embed:
         for lane in self._lanes.values():
             await lane.close()
 
+    async def _named(self, kind: str, name: str | None) -> EmbeddingModel | None:
+        if kind == BACKFILL_KIND and name is not None:
+            # A migration means the model that it names, whatever the settings ask for.
+            return await self._models.get(name)
+        active = await self.model()
+        return active if name in (None, active.name) else await self._models.get(name or "")
+
     async def _begin(
         self, batch: AttemptBatch, name: str | None, jobs: Sequence[tuple[Attempt, EmbedPayload]]
     ) -> list[Work]:
-        active = await self.model()
-        model = active if name in (None, active.name) else await self._models.get(name or "")
+        kind = jobs[0][0].job.kind
+        model = await self._named(kind, name)
         if model is None:
             for attempt, _ in jobs:
                 batch.settle(attempt, Cancel(f"the model {name} was dropped"))
             return []
-        kind = jobs[0][0].job.kind
         lane = await self._lane(model)
         self._kinds.setdefault(model.id, set()).add(kind)
         of_document: dict[UUID, list[Work]] = {}
         works: list[Work] = []
-        for attempt, payload in jobs:
-            work = Work(attempt, partial(batch.settle, attempt))
-            works.append(work)
-            if payload.document_id is not None:
-                of_document.setdefault(payload.document_id, []).append(work)
-            elif payload.first is not None and payload.last is not None:
-                await self._look(lane, model, ChunkRange(first=payload.first, last=payload.last), work)
-        if of_document:
-            await self._look(lane, model, [*of_document], of_document)
+        with lane.reading():  # until the last of them is read
+            for attempt, payload in jobs:
+                work = Work(attempt, partial(batch.settle, attempt))
+                works.append(work)
+                if payload.document_id is not None:
+                    of_document.setdefault(payload.document_id, []).append(work)
+                elif payload.first is not None and payload.last is not None:
+                    await self._look(lane, model, ChunkRange(first=payload.first, last=payload.last), work)
+            if of_document:
+                await self._look(lane, model, [*of_document], of_document)
         for work in works:
             if not work.left and not work.writing:
                 work.end(Done(work.result(lambda _: Decimal(0))))

@@ -33,6 +33,7 @@ class BatchEnds:
         self._engine = engine
         self._touched: set[UUID] = set()
         self._wake = asyncio.Event()
+        self._looking = asyncio.Lock()
 
     def job_ended(self, job: Job) -> None:
         """An outcome of this job was written."""
@@ -51,11 +52,15 @@ class BatchEnds:
             await asyncio.sleep(_REST * (time.monotonic() - begun))
 
     async def look(self) -> None:
-        """Look now, at the batches whose jobs ended since. Never raises for the database's sake."""
-        if not self._touched:
-            return
-        touched, self._touched = self._touched, set()
-        await close(self._engine, touched)
+        """Look now, at the batches whose jobs ended since. Never raises for the database's sake.
+
+        A look that is on its way is waited for: after it all callbacks that were due are enqueued.
+        """
+        async with self._looking:
+            if not self._touched:
+                return
+            touched, self._touched = self._touched, set()
+            await close(self._engine, touched)
 
 
 async def close(engine: Engine, batch_ids: set[UUID] | None) -> None:

@@ -68,16 +68,37 @@ class Providers:
         ``provider`` of None is seen by the model's name, ``base_url`` of None is that of the settings, else
         the provider's own. The provider is started: raises what :meth:`of` raises.
         """
+        made, settings = self.made_for(model=model, provider=provider, dimension=dimension, base_url=base_url)
+        try:
+            await made.start()
+            return made.model, settings
+        finally:
+            await made.aclose()
+
+    def made_for(
+        self,
+        *,
+        model: str,
+        provider: str | None = None,
+        dimension: int | None = None,
+        base_url: str | None = None,
+    ) -> tuple[EmbeddingProvider, dict[str, Any]]:
+        """As :meth:`asked`, the provider itself, not started and the caller's to close, and its settings."""
         provider = provider or ("wordllama" if model in wordllama.MODELS else "openai")
         if base_url is None and provider == "openai":
             base_url = self._address(self._config)
         config = self._config_for(provider, {"model": model, "dimension": dimension, "base_url": base_url})
         made = choose_provider(config, self._environment)
-        try:
-            await made.start()
-            return made.model, self._settings(made.name, config)
-        finally:
-            await made.aclose()
+        return made, self._settings(made.name, config)
+
+    def made_from(self, model: EmbeddingModel) -> EmbeddingProvider:
+        """The provider that a registered model's row describes, not started and the caller's to close."""
+        settings = model.settings if "model" in model.settings else _said_by_name(model)
+        return choose_provider(self._config_for(model.provider, settings), self._environment)
+
+    def made_anew(self) -> EmbeddingProvider:
+        """A provider like ``configured``, not started and the caller's to close."""
+        return choose_provider(self._config, self._environment)
 
     async def aclose(self) -> None:
         """Close them all; a second close is safe."""
@@ -88,9 +109,7 @@ class Providers:
     async def _make(self, model: EmbeddingModel) -> EmbeddingProvider:
         if await self._asks_for(model):
             return self.configured
-        made = choose_provider(
-            self._config_for(model.provider, model.settings or _said_by_name(model)), self._environment
-        )
+        made = self.made_from(model)
         try:
             await made.start()
             if made.model != model.identity:
@@ -111,7 +130,7 @@ class Providers:
         if self.configured.name != model.provider:
             return False
         asked = self.settings
-        if model.settings and asked["model"] != model.settings.get("model"):
+        if "model" in model.settings and asked["model"] != model.settings.get("model"):
             return False
         await self.configured.start()
         return self.configured.model == model.identity

@@ -1,0 +1,1 @@
+"""Moves a database from one embedding model to another, beside running searches."""
