@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from docyard_queue import RateLimited
-from docyard_queue.outage import brief
+from docyard_queue.outage import DATABASE_ERRORS, OUTAGE, brief
 from docyard_schema.embeddings import NewVector
 from docyard_workers.embed import errors
 from docyard_workers.embed.breaker import Breaker
@@ -26,7 +26,7 @@ from docyard_workers.embed.packing import Group, payers, works_of
 from docyard_workers.embed.stopping import stop_queue
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Sequence
 
     from docyard_queue import Backoff
     from docyard_schema import Database, VectorRepository
@@ -44,6 +44,12 @@ _LONGEST_BACKOFF = timedelta(seconds=5)
 # After a 429 that does not say how long, doubled each time.
 _COOL_DOWN = timedelta(seconds=1)
 _LONGEST_COOL_DOWN = timedelta(minutes=1)
+
+# How long nothing is sent when the database does not answer.
+_WITHOUT_DATABASE = timedelta(seconds=1)
+# Requests of fewer tokens do not teach us how the provider counts, and none teaches more than this.
+_TELLING_TOKENS = 10_000
+_LARGEST_SCALE = 4.0
 
 _STOPPING = (errors.QuotaExhausted, errors.ProviderRefused, errors.ModelNotFound)
 
@@ -76,12 +82,27 @@ class Requests:
     async def send(self, group: Group) -> None:
         """Send one group. Never raises: what went wrong is told to the jobs that wait for it."""
         try:
-            texts = await self._texts(group)
-            if texts:
-                await self._ask(group, texts)
+            prepared = await self._prepare(group)
+            if prepared is not None:
+                await self._ask(group, *prepared)
         except Exception as error:  # noqa: BLE001 - whatever it was, no job may wait for ever
             _log.warning("embedding.failed", texts=len(group.entries), error=brief(error))
             self._fail(group, error)
+
+    async def _prepare(self, group: Group) -> tuple[list[str], Reserved] | None:
+        """The group's texts and what was reserved for them; None when it is not to be sent now."""
+        try:
+            texts = await self._texts(group)
+            if not texts:
+                return None
+            tokens = sum(self._provider.count_tokens(text) for text in texts)
+            return texts, await self._allowance.reserve(tokens)
+        except RateLimited as error:
+            self._cool(group, error.retry_after or _COOL_DOWN, brief(error))
+        except OUTAGE as error:
+            # Without the database nothing could be stored either. No attempt is to blame.
+            self._cool(group, _WITHOUT_DATABASE, brief(error))
+        return None
 
     async def _texts(self, group: Group) -> list[str]:
         """The group's texts; what no chunk has any more leaves the group, what does not fit waits on."""
@@ -109,36 +130,53 @@ class Requests:
         self.lane.put_back(Group([entry for entry in gone if entry.wants]))
         await self._storing.store(answered)
 
-    async def _ask(self, group: Group, texts: list[str]) -> None:
-        tokens = sum(self._provider.count_tokens(text) for text in texts)
-        try:
-            reserved = await self._allowance.reserve(tokens)
-        except RateLimited as error:
-            self._cool(group, error.retry_after or _COOL_DOWN, brief(error))
-            return
+    async def _ask(self, group: Group, texts: list[str], reserved: Reserved) -> None:
         group.sent_at = time.monotonic()
         try:
             answer = await self._provider.embed(texts)
         except errors.RateLimited as error:
             await self._limited(group, reserved, error)
         except errors.TextRefused as error:
-            await self._allowance.give_back(reserved)
+            await self._note(self._allowance.give_back(reserved))
             self._breaker.succeeded()
             await self._refused(group, error)
         except _STOPPING as error:
-            await self._allowance.give_back(reserved)
+            await self._note(self._allowance.give_back(reserved))
             await self._stop(group, error)
         except errors.EmbeddingError as error:
-            # It may have been counted, and cannot be asked: what was reserved counts as used.
-            await self._allowance.settle(reserved, tokens=tokens, shares=payers(group.entries))
+            if error.status is not None:
+                await self._note(self._allowance.give_back(reserved))
+            else:
+                # It may have been counted, and cannot be asked.
+                await self._settle(group, reserved, reserved.tokens)
             await self._unanswered(group, error)
         else:
             self._cool_downs = 0
             self._breaker.succeeded()
             self.lane.went_well()
-            self.lane.packer.scale = max(self.lane.packer.scale, answer.tokens / max(1, tokens))
-            await self._allowance.settle(reserved, tokens=answer.tokens, shares=payers(group.entries))
+            if answer.requests:
+                self._learn(answer.tokens, reserved.tokens)
+                await self._settle(group, reserved, answer.tokens)
+            else:
+                await self._note(self._allowance.give_back(reserved))
             await self._store(group, answer)
+
+    def _learn(self, counted: int, estimated: int) -> None:
+        """A provider that counts more tokens than we do gets fewer texts from now on."""
+        # A few short texts say little: what each has besides its words weighs too much.
+        if estimated >= _TELLING_TOKENS:
+            packer = self.lane.packer
+            packer.scale = min(max(packer.scale, counted / estimated), _LARGEST_SCALE)
+
+    async def _settle(self, group: Group, reserved: Reserved, tokens: int) -> None:
+        await self._note(self._allowance.settle(reserved, tokens=tokens, shares=payers(group.entries)))
+
+    async def _note(self, telling: Awaitable[None]) -> None:
+        """Do what is only bookkeeping: vectors that are paid for are not lost for its sake."""
+        try:
+            await telling
+        except DATABASE_ERRORS as error:
+            _log.warning("embedding.not_noted", error=brief(error))
 
     async def _store(self, group: Group, answer: Embedded) -> None:
         vectors: list[NewVector] = []
@@ -187,8 +225,8 @@ class Requests:
             delay = min(_COOL_DOWN * 2 ** (self._cool_downs - 1), _LONGEST_COOL_DOWN)
         # First here, without waiting for anything: the next request may be about to leave.
         self._cool(group, delay, error.message)
-        await self._allowance.cool_down(delay, error.message)
-        await self._allowance.give_back(reserved)
+        await self._note(self._allowance.cool_down(delay, error.message))
+        await self._note(self._allowance.give_back(reserved))
 
     def _cool(self, group: Group, delay: timedelta, reason: str) -> None:
         _log.info("embedding.cooling", seconds=round(delay.total_seconds(), 1), reason=reason)
@@ -220,7 +258,7 @@ class Requests:
             _log.warning("embedding.provider_down", error=error.message, seconds=delay.total_seconds())
             group.tries = 0
             self._cool(group, delay, error.message)
-            await self._allowance.cool_down(delay, error.message)
+            await self._note(self._allowance.cool_down(delay, error.message))
         elif group.tries < _TRIES:
             wait = min(self._backoff.delay(group.tries), _LONGEST_BACKOFF)
             _log.info("embedding.retried", error=error.message, seconds=round(wait.total_seconds(), 1))

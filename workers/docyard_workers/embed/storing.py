@@ -74,6 +74,10 @@ class Storing:
             # It was dropped meanwhile: nobody wants its vectors.
             for work in counts:
                 work.end(Cancel(error.message))
+        except Exception as error:
+            for work in counts:
+                work.end(error)
+            raise
         finally:
             for work in counts:
                 work.writing -= 1
