@@ -434,6 +434,42 @@ async def test_a_model_may_be_dropped_while_its_vectors_are_written(
     assert await states(models) == {"old": "active"}
 
 
+async def test_a_model_is_dropped_while_writers_of_the_active_one_never_pause_and_searches_go_on(
+    database: Database, models: ModelRepository
+) -> None:
+    document = await store(database)
+    old, new = await two(models)
+    for model in (old, new):
+        await embed(database, model, [document])
+    await models.activate("new")
+    [chunk] = await DocumentRepository(database).chunks(document.document_id)
+    vector = NewVector(chunk_id=chunk.id, content_hash=chunk.content_hash, embedding=a_vector(5))
+    done, search, searches = asyncio.Event(), DocumentSearch(database), 0
+
+    async def write(number: int) -> None:
+        await asyncio.sleep(0.03 * number)
+        while not done.is_set():
+            async with database.transaction() as connection:
+                await VectorRepository(database).write(new, [vector] if number else [], connection=connection)
+                await connection.execute("SELECT pg_sleep(0.1)")
+
+    async def look() -> None:
+        nonlocal searches
+        while not done.is_set():
+            assert len(await search.search("x", vector=a_vector(5), model=new, mode="vector")) == 1
+            searches += 1
+
+    others = [asyncio.create_task(task) for task in (write(0), write(1), write(2), look())]
+    await eventually(lambda: searches > 3, what="some searches")
+    try:
+        async with asyncio.timeout(15):
+            await models.drop("old")
+    finally:
+        done.set()
+        await asyncio.gather(*others)
+    assert await states(models) == {"new": "active"}
+
+
 async def test_a_model_is_used_by_processes_whose_settings_ask_for_another_that_is_registered(
     models: ModelRepository,
 ) -> None:

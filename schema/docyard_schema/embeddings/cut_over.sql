@@ -9,6 +9,11 @@ SELECT current_setting('transaction_isolation') FROM pg_advisory_xact_lock(hasht
 -- SHARE one after the other, and lock_timeout did not end it.
 SELECT pg_advisory_xact_lock(hashtext('docyard.embedding_models'), %(id)s::integer);
 
+-- name: close_all_gates
+-- For what locks all vectors at once: who waits for their writers here keeps no search waiting.
+SELECT pg_advisory_xact_lock(hashtext('docyard.embedding_models'), model.id)
+FROM (SELECT id FROM docyard.embedding_models ORDER BY id) AS model;
+
 -- name: hold_row
 SELECT id FROM docyard.embedding_models WHERE id = %(id)s FOR UPDATE;
 

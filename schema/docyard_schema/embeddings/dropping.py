@@ -40,13 +40,14 @@ async def drop_model(
                 hint="Make another one active: docyard models activate NAME   or: docyard models rollback",
                 operation="drop model",
             )
+        await opened.execute(database.sql(_statements.close_all_gates))
         await hold(database, model, opened)
+        await opened.execute(database.sql(_statements.remember), {"id": model.id})
         await opened.execute(database.sql(_statements.forget_failures), {"id": model.id})
         # Not detached first: the table would get triggers of its own on the chunks, and dropping those locks
         # all readers of chunks out.
         table = sql.Identifier(database.namespace.schema, model.partition)
         await opened.execute(sql.SQL("DROP TABLE {}").format(table))
-        await opened.execute(database.sql(_statements.remember), {"id": model.id})
         await opened.execute(database.sql(_statements.forget), {"id": model.id})
         return model
 

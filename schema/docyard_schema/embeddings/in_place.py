@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from docyard_schema.embeddings.cut_over import hold, one_at_a_time, required
+from docyard_schema.embeddings.cut_over import close_gate, hold, one_at_a_time, required
 from docyard_schema.embeddings.models import ModelRepository
 from docyard_schema.embeddings.short_locks import in_short_tries
 from docyard_schema.statements import load_statements
@@ -52,4 +52,5 @@ async def switch_in_place(database: Database, name: str) -> EmbeddingModel:
 
 async def filled(database: Database, model: EmbeddingModel, *, connection: Connection) -> None:
     """Note in the caller's transaction that the model has all its vectors."""
+    await close_gate(database, model, connection)
     await connection.execute(database.sql(_statements.end_filling), {"id": model.id})

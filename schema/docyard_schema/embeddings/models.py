@@ -170,10 +170,10 @@ class ModelRepository:
     async def drop(self, name: str, *, connection: Connection | None = None) -> EmbeddingModel:
         """Remove a model with all its vectors and failures; returns what it was.
 
-        Searches and writers of vectors wait while it waits for those before them, half a second at a time
-        (each fifth time 1.2 s); a search that has chosen this model chooses again. Raises :class:`NotFound`,
-        :class:`InvalidInput` for the active model,
-        :class:`Conflict` when a lock was not to be had.
+        Writers of vectors wait for it; searches wait while it waits for those before them, half a second
+        at a time (each fifth time 1.2 s). A search that has chosen this model chooses again. Raises
+        :class:`NotFound`, :class:`InvalidInput` for the active model, :class:`Conflict` when a lock was not
+        to be had.
         """
 
         async def find(name: str, opened: Connection) -> EmbeddingModel | None:
