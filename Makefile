@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types layers unit faults bench bench-queue bench-views format clean
+.PHONY: help setup demo test lint types layers unit faults bench bench-queue bench-embed bench-views format clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)$$/  make \1|\2/' | column -t -s '|'
@@ -40,10 +40,13 @@ unit: $(READY) ## the tests, on a real Postgres
 faults: $(READY) ## every fault of docs/faults.md injected, the storms in full length: some minutes
 	FAULTS=long $(BIN)/python -m pytest -m fault -n auto --dist worksteal
 
-bench: bench-queue bench-views ## all benchmarks: tables here, JSON in benchmarks/results
+bench: bench-queue bench-embed bench-views ## all benchmarks: tables here, JSON in benchmarks/results
 
 bench-queue: $(READY) ## the queue beside other queues: five minutes, and the network for the first time
 	$(BIN)/python -m benchmarks.queue
+
+bench-embed: $(READY) ## a folder's vectors: requests, time, memory; ten minutes
+	$(BIN)/python -m benchmarks.embed
 
 bench-views: $(READY) ## the views over six million jobs: two minutes
 	$(BIN)/python -m benchmarks.views

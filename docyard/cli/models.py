@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 models = typer.Typer(no_args_is_help=True, help="Look at embedding models; register, activate and drop them.")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+EvenIncomplete = Annotated[
+    bool,
+    typer.Option("--even-incomplete", help="Also when documents are then no longer found by meaning."),
+]
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The model, as docyard models list shows it.")]
 
 
@@ -105,6 +109,7 @@ async def activate_model(
     strict: Annotated[
         bool, typer.Option("--strict", help="Refuse also when the model refused texts that others took.")
     ] = False,
+    even_incomplete: EvenIncomplete = False,
     as_json: AsJson = False,
 ) -> None:
     """Let searches use this model from now on; the one before is kept up to date, to go back to.
@@ -114,19 +119,23 @@ async def activate_model(
     from docyard_schema import ModelRepository
 
     async with invocation.database() as database:
-        made = await ModelRepository(database).activate(name, except_failed=not strict)
+        made = await ModelRepository(database).activate(
+            name, except_failed=not strict, even_incomplete=even_incomplete
+        )
         await _have_index_built(invocation, database, made)
     _tell(invocation, made, f"{name} is active. Go back with: docyard models rollback", as_json=as_json)
 
 
 @models.command("rollback")
 @command
-async def roll_back_model(invocation: Invocation, as_json: AsJson = False) -> None:
+async def roll_back_model(
+    invocation: Invocation, even_incomplete: EvenIncomplete = False, as_json: AsJson = False
+) -> None:
     """Let searches use the model again that was active before; once more undoes it."""
     from docyard_schema import ModelRepository
 
     async with invocation.database() as database:
-        made = await ModelRepository(database).rollback()
+        made = await ModelRepository(database).rollback(even_incomplete=even_incomplete)
     _tell(invocation, made, f"{made.name} is active again.", as_json=as_json)
 
 

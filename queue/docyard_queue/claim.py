@@ -61,7 +61,8 @@ async def claim(
         "kinds": list(kinds),
         "limits": list(kinds.values()),
         "queues": None if queues is None else list(queues),
-        "apart": list(apart),
+        # Nearly always none, and a list takes longer to write than anything else here.
+        "apart": list(apart) or None,
     }
     try:
         if after is not None:

@@ -68,6 +68,8 @@ def test_a_model_is_activated_when_complete_and_taken_back(docyard: Docyard, on_
     assert refused.code == 1
     assert "lacks vectors: of 1 chunks" in refused.err
     assert "docyard migrate reembed --model new" in refused.err
+    assert docyard("models", "activate", "new", "--even-incomplete").code == 0
+    assert docyard("models", "rollback", "--even-incomplete").code == 0
     on(on_server, fill_new)
     ended = docyard("models", "activate", "new")
     assert (ended.code, ended.out) == (0, "new is active. Go back with: docyard models rollback\n")

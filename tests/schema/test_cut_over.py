@@ -163,8 +163,23 @@ async def test_going_back_is_refused_while_the_model_before_lacks_what_is_found_
     await embed(database, new, [later])
     with pytest.raises(VerificationError, match=r"The model old lacks vectors: of 0 chunks .* and of 1 that"):
         await models.rollback(patience=NOT_AT_ALL)
+    assert (await models.rollback(even_incomplete=True)).name == "old", "who must, can"
+    assert (await models.rollback()).name == "new"
     await embed(database, old, [later])
     assert (await models.rollback(patience=NOT_AT_ALL)).name == "old"
+
+
+async def test_a_document_that_was_restored_and_nobody_finds_yet_bars_no_way_back(
+    database: Database, models: ModelRepository
+) -> None:
+    restored = await store(database)
+    await DocumentRepository(database).remove(restored.document_id)
+    await models.use(an_identity("old"))
+    await models.register(an_identity("new"))
+    await models.activate("new")
+    await DocumentRepository(database).restore(restored.document_id)
+    assert (await models.rollback(patience=NOT_AT_ALL)).name == "old"
+    assert (await models.rollback(patience=NOT_AT_ALL)).name == "new"
 
 
 @pytest.mark.parametrize(("name", "kind"), [("nobody", NotFound), ("new", InvalidInput)])

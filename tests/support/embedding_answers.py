@@ -28,8 +28,11 @@ class Answer:
 
     @property
     def retry_after_seconds(self) -> float | None:
-        """``None`` also when it is said as a date."""
-        value = dict(self.headers).get("Retry-After", "")
+        """``None`` also when it is said as a date; milliseconds are more exact, and win."""
+        headers = dict(self.headers)
+        if milliseconds := headers.get("retry-after-ms"):
+            return float(milliseconds) / 1000
+        value = headers.get("Retry-After", "")
         return float(value) if value[:1].isdigit() else None
 
 

@@ -4,7 +4,8 @@
 --port 0 --latency 0.05`` prints its base URL and serves until interrupted. Standard library only.
 
 An answer is chosen in this order: the next of :meth:`EmbeddingServer.script`, else a share set by
-:meth:`EmbeddingServer.sometimes`, else the key, the limits, a marked text, else vectors.
+:meth:`EmbeddingServer.sometimes`, else the key, the limits of a request and of a minute, a marked text, else
+vectors. ``GET /counts`` tells other processes the counts, ``POST /reset`` forgets them.
 Equal texts have equal vectors, of length 1; with ``vectors="words"`` texts that share words are close.
 """
 
@@ -14,14 +15,14 @@ import argparse
 import base64
 import contextlib
 import json
+import math
 import random
 import socket
 import sys
 import threading
 import time
 from array import array
-from collections import Counter, deque
-from dataclasses import dataclass, field
+from collections import deque
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -29,49 +30,19 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support.embedding_answers import Answer, Item, invalid, unauthorized
-from support.embedding_vectors import count_tokens, text_vector, word_vector
+from support.embedding_answers import Answer, Item, invalid, rate_limited, unauthorized
+from support.embedding_counts import Counts, Exchange
+from support.embedding_vectors import count_tokens, packed_text_vector, text_vector, word_vector
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from support.embedding_limits import RateLimit
 
 MAX_TEXTS = 2_048
 MAX_TOKENS_PER_TEXT = 8_192
 MAX_TOKENS_PER_REQUEST = 300_000
 MODELS = {"text-embedding-3-small": 1536, "text-embedding-3-large": 3072, "text-embedding-ada-002": 1536}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
-    """One request; it arrived ``at`` and was ``answered`` by ``time.monotonic()``."""
-
-    at: float
-    answered: float
-    texts: int
-    tokens: int
-    status: int
-    retry_after: float | None = None
-
-
-@dataclass(slots=True)
-class Counts:
-    """What the server was asked since it started or was last reset."""
-
-    requests: int = 0
-    texts: int = 0
-    tokens: int = 0
-    statuses: Counter[int] = field(default_factory=Counter)
-    sent: Counter[str] = field(default_factory=Counter)
-    embedded: Counter[str] = field(default_factory=Counter)
-    most_at_once: int = 0
-    log: list[Exchange] = field(default_factory=list)
-
-    def during_cooldown(self, grace: float = 0.0) -> int:
-        """Requests that arrived while a 429's ``Retry-After`` ran, from ``grace`` seconds into it."""
-        spans = [
-            (e.answered + grace, e.answered + e.retry_after) for e in self.log if e.retry_after is not None
-        ]
-        return sum(any(start < e.at < end for start, end in spans) for e in self.log)
 
 
 class EmbeddingServer:
@@ -87,6 +58,10 @@ class EmbeddingServer:
         takes_dimensions: bool = True,
         key: str | None = None,
         refuse_marker: str | None = None,
+        max_texts: int = MAX_TEXTS,
+        max_tokens: int = MAX_TOKENS_PER_REQUEST,
+        requests_per_minute: RateLimit | None = None,
+        tokens_per_minute: RateLimit | None = None,
         port: int = 0,
     ) -> None:
         self.dimension = dimension
@@ -96,6 +71,10 @@ class EmbeddingServer:
         self.takes_dimensions = takes_dimensions
         self.key = key
         self.refuse_marker = refuse_marker
+        self.max_texts = max_texts
+        self.max_tokens = max_tokens
+        self.requests_per_minute = requests_per_minute
+        self.tokens_per_minute = tokens_per_minute
         self.counts = Counts()
         self.last_request: dict[str, Any] = {}
         self.last_headers: dict[str, str] = {}
@@ -164,14 +143,23 @@ class EmbeddingServer:
             answer = self._refusal(request, texts, tokens) if readable else invalid("'$.input' is invalid.")
         return answer or Answer(), texts, sum(tokens)
 
+    def dimension_of(self, request: dict[str, Any]) -> int:
+        """How many numbers each vector of the answer has."""
+        return int(request.get("dimensions") or self._own_dimension(request))
+
     def items(self, request: dict[str, Any], texts: Sequence[str]) -> list[Item]:
         """The vectors of an answer, before they are spoiled or packed."""
-        dimension = request.get("dimensions") or self._own_dimension(request)
+        dimension = self.dimension_of(request)
         make = word_vector if self.vectors == "words" else text_vector
         return [
             {"object": "embedding", "index": index, "embedding": make(text, dimension)}
             for index, text in enumerate(texts)
         ]
+
+    def summary(self) -> dict[str, Any]:
+        """The counts as plain numbers."""
+        with self._lock:
+            return self.counts.summary()
 
     def arrived(self) -> None:
         with self._lock:
@@ -210,19 +198,27 @@ class EmbeddingServer:
             return Answer(status=404, message=words, code="model_not_found", kind="invalid_request_error")
         if "dimensions" in request and not self.takes_dimensions:
             return invalid("This model does not support specifying dimensions.", parameter="dimensions")
-        if not texts or not all(texts) or len(texts) > MAX_TEXTS:
+        if not texts or not all(texts) or len(texts) > self.max_texts:
             return invalid("'$.input' is invalid. Please check the API reference.")
         if max(tokens) > MAX_TOKENS_PER_TEXT:
             return invalid(
                 f"This model's maximum context length is {MAX_TOKENS_PER_TEXT} tokens, however you requested "
                 f"{max(tokens)} tokens ({max(tokens)} in your prompt; 0 for the completion)."
             )
-        if sum(tokens) > MAX_TOKENS_PER_REQUEST:
-            words = f"Requested {sum(tokens)} tokens, max {MAX_TOKENS_PER_REQUEST} tokens per request"
+        if sum(tokens) > self.max_tokens:
+            words = f"Requested {sum(tokens)} tokens, max {self.max_tokens} tokens per request"
             return invalid(words, code="max_tokens_per_request")
+        if wait := self._wait(sum(tokens)):
+            return rate_limited(math.ceil(wait), milliseconds=math.ceil(wait * 1000))
         if self.refuse_marker is not None and any(self.refuse_marker in text for text in texts):
             return invalid("The input was refused by the content policy.", code="content_policy_violation")
         return None
+
+    def _wait(self, tokens: int) -> float:
+        for limit, units in ((self.requests_per_minute, 1), (self.tokens_per_minute, tokens)):
+            if limit is not None and (wait := limit.take(units)):
+                return wait
+        return 0.0
 
     def _own_dimension(self, request: dict[str, Any]) -> int:
         return self.dimension or MODELS[str(request.get("model"))]
@@ -261,9 +257,17 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     wbufsize = -1
 
+    def do_GET(self) -> None:
+        counts = self.server.owner.summary()
+        self._send(200 if self.path == "/counts" else 404, json.dumps(counts).encode(), ())
+
     def do_POST(self) -> None:
         owner, at = self.server.owner, time.monotonic()
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        if self.path == "/reset":
+            owner.reset()
+            self._send(200, b"{}", ())
+            return
         if self.path.split("?")[0] != "/v1/embeddings":
             self._send(
                 404, json.dumps({"error": {"message": f"Invalid URL (POST {self.path})"}}).encode(), ()
@@ -307,10 +311,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _vectors(
         self, owner: EmbeddingServer, request: dict[str, Any], texts: list[str], tokens: int, answer: Answer
     ) -> bytes:
+        packed = owner.base64_answers and request.get("encoding_format") == "base64"
+        if packed and owner.vectors == "hash" and answer.spoil is None:
+            return self._packed(owner.dimension_of(request), texts, tokens, str(request.get("model")))
         items = owner.items(request, texts)
         if answer.spoil is not None:
             items = answer.spoil(items)
-        packed = owner.base64_answers and request.get("encoding_format") == "base64"
         for item in items:
             numbers = item["embedding"]
             if not packed or None in numbers:
@@ -321,6 +327,20 @@ class _Handler(BaseHTTPRequestHandler):
         return json.dumps(
             {"object": "list", "data": items, "model": request.get("model"), "usage": usage}
         ).encode()
+
+    def _packed(self, dimension: int, texts: list[str], tokens: int, model: str) -> bytes:
+        """What most answers are, without the detour over numbers and objects: it is ten times as quick."""
+        items = (
+            b'{"object":"embedding","index":%d,"embedding":"%b"}'
+            % (index, packed_text_vector(text, dimension))
+            for index, text in enumerate(texts)
+        )
+        return b'{"object":"list","data":[%b],"model":%b,"usage":{"prompt_tokens":%d,"total_tokens":%d}}' % (
+            b",".join(items),
+            json.dumps(model).encode(),
+            tokens,
+            tokens,
+        )
 
     def _send(self, status: int, body: bytes, headers: Sequence[tuple[str, str]], cut: str = "no") -> None:
         sent = body if cut == "no" else body[: len(body) // 2]
@@ -345,6 +365,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--latency", type=float, default=0.0, help="seconds per request")
     parser.add_argument("--dimension", type=int, default=None, help="of any model; else OpenAI's models only")
+    parser.add_argument("--max-texts", type=int, default=MAX_TEXTS, help="of one request")
+    parser.add_argument("--max-tokens", type=int, default=MAX_TOKENS_PER_REQUEST, help="of one request")
     parser.add_argument("--vectors", choices=["hash", "words"], default="hash")
     options = parser.parse_args()
     with EmbeddingServer(**vars(options)) as server:

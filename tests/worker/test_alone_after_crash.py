@@ -155,9 +155,14 @@ async def test_a_crowd_that_waits_to_run_alone_keeps_no_other_job_waiting(databa
     mixed.handler("effectless")(lambda attempt, payload: None)
     async with running(database, mixed, concurrency=6, shutdown_seconds=0):
         await eventually(lambda: is_completed(database, other), seconds=20)
+        await eventually(lambda: began(database, crowd), seconds=20)
         told = [(await row(database, job_id))["began_alone"] for job_id in crowd]
     assert 0 < len([lease for lease in told if lease is not None]) <= max(4, os.cpu_count() or 1)
     assert {(await row(database, job_id))["attempts"] for job_id in crowd} == {0}, "given back"
+
+
+async def began(database: Database, ids: list[int]) -> bool:
+    return any([(await row(database, job_id))["began_alone"] for job_id in ids])
 
 
 async def test_a_job_that_waits_to_be_alone_can_be_cancelled(database: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -305,6 +306,25 @@ async def test_the_timeout_is_that_of_the_call(database: Database) -> None:
     worker = await drain(database, calls.registry)
     assert worker.failed == 3
     assert {(await row(database, job_id))["error_code"] for job_id in ids} == {"timeout"}
+
+
+async def test_a_thread_that_outlives_its_call_keeps_the_room(database: Database) -> None:
+    registry, calls, go_on = Registry(), [], threading.Event()
+
+    @registry.batch_handler("many", queue="many", size=1, timeout=timedelta(seconds=0.2), max_attempts=1)
+    def many(batch: AttemptBatch, payloads: Any) -> None:
+        calls.append(batch[0].job.id)
+        if len(calls) == 1:
+            go_on.wait(20)
+
+    first, second = await add(database, *jobs(2))
+    async with running(database, registry) as worker:
+        await eventually(lambda: is_in(database, first, "dead"))
+        await asyncio.sleep(0.1)
+        assert calls == [first]
+        go_on.set()
+        await eventually(lambda: worker.completed == 1)
+    assert calls == [first, second]
 
 
 async def test_a_jobs_own_timeout_ends_its_attempt_alone(database: Database) -> None:

@@ -49,6 +49,7 @@ async def cut_over(
     name: str,
     *,
     except_failed: bool,
+    even_incomplete: bool,
     patience: timedelta,
     connection: Connection | None = None,
 ) -> EmbeddingModel:
@@ -57,10 +58,11 @@ async def cut_over(
         target = await required(database, name, opened)
         if target.state == "active":
             return target
-        # Most that are not ready are found out here, where nobody waits for us.
-        found = await missing(database, target, await _active(database, opened), except_failed, opened)
-    if found.never_made or found.late > len(found.late_chunks):
-        raise _incomplete(target, found)
+        if not even_incomplete:
+            # Most that are not ready are found out here, where nobody waits for us.
+            found = await missing(database, target, await _active(database, opened), except_failed, opened)
+            if found.never_made or found.late > len(found.late_chunks):
+                raise _incomplete(target, found)
 
     async def swap(opened: Connection) -> EmbeddingModel:
         await one_at_a_time(database, opened)
@@ -72,7 +74,8 @@ async def cut_over(
             # From here on nothing new becomes searchable by the active model, so what the other one lacks
             # can only become less, and its writers go on.
             await hold(database, active, opened)
-        await _wait_until_complete(database, target, active, except_failed, patience, opened)
+        if not even_incomplete:
+            await _wait_until_complete(database, target, active, except_failed, patience, opened)
         await hold(database, target, opened)
         if active is not None:
             await opened.execute(database.sql(_statements.retire), {"id": active.id})
@@ -97,7 +100,7 @@ async def missing(
     In the caller's transaction. Reads all chunks' ids: a second for a million.
     """
     statement = _between(_statements.missing, model, active)
-    values = {"backfill_to": model.backfill_to, "except_failed": except_failed}
+    values = {"backfill_to": _line(model), "except_failed": except_failed}
     await connection.execute("SET LOCAL statement_timeout = 0")
     with answering_within(connection, None):
         async with connection.cursor(row_factory=class_row(Missing)) as cursor:
@@ -167,7 +170,7 @@ async def _wait_until_complete(
         raise _incomplete(model, found)
     statement = _between(_statements.still_missing, model, active)
     values = {
-        "backfill_to": model.backfill_to,
+        "backfill_to": _line(model),
         "except_failed": except_failed,
         "chunks": found.late_chunks,
     }
@@ -180,6 +183,13 @@ async def _wait_until_complete(
         if time.monotonic() > deadline:
             raise _incomplete(model, found)
         await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+def _line(model: EmbeddingModel) -> int:
+    """Up to which chunk all must be there. A model that was active once had its migration: from then on only
+    what is found now counts, so that a document restored since, which nobody finds yet, bars no way back.
+    """
+    return model.backfill_to if model.activated_at is None else 0
 
 
 def _between(statement: str, model: EmbeddingModel, active: EmbeddingModel | None) -> str:

@@ -120,26 +120,37 @@ class ModelRepository:
         name: str,
         *,
         except_failed: bool = True,
+        even_incomplete: bool = False,
         patience: timedelta = PATIENCE,
         connection: Connection | None = None,
     ) -> EmbeddingModel:
         """Make a model the active one, and the active one retired: at one moment, for everybody.
 
         Refused with :class:`VerificationError`, which counts them, when there are chunks without a vector
-        that the model should have: all that were there when it was registered, and later ones that the
-        active model has. For a few of the latter it waits, as long as ``patience``; writers of the active
-        model's vectors wait meanwhile, and nobody else. Texts that the model refused do not count, unless
-        ``except_failed`` is false. A model that is active already stays so.
+        that the model should have: all that were there when it was registered (unless it was active once),
+        and later ones that the active model has. For a few of the latter it waits, as long as ``patience``;
+        writers of the active model's vectors wait meanwhile, and nobody else. Texts that the model refused
+        do not count, unless ``except_failed`` is false. With ``even_incomplete`` nothing is looked at. A
+        model that is active already stays so.
 
         In the caller's transaction the locks are held until its end. Raises :class:`NotFound`,
         :class:`InvalidInput` for a failed model, :class:`Conflict` when a lock was not to be had.
         """
         return await cut_over(
-            self._database, name, except_failed=except_failed, patience=patience, connection=connection
+            self._database,
+            name,
+            except_failed=except_failed,
+            even_incomplete=even_incomplete,
+            patience=patience,
+            connection=connection,
         )
 
     async def rollback(
-        self, *, patience: timedelta = PATIENCE, connection: Connection | None = None
+        self,
+        *,
+        even_incomplete: bool = False,
+        patience: timedelta = PATIENCE,
+        connection: Connection | None = None,
     ) -> EmbeddingModel:
         """Make the model active that was so before; as :meth:`activate`, which it undoes and which undoes it.
 
@@ -152,13 +163,16 @@ class ModelRepository:
                 hint="Those there are: docyard models list",
                 operation="roll back model",
             )
-        return await self.activate(before.name, patience=patience, connection=connection)
+        return await self.activate(
+            before.name, even_incomplete=even_incomplete, patience=patience, connection=connection
+        )
 
     async def drop(self, name: str, *, connection: Connection | None = None) -> EmbeddingModel:
         """Remove a model with all its vectors and failures; returns what it was.
 
         Searches and writers of vectors wait while it waits for those before them, half a second at a time
-        (each fifth time 1.2 s); a search that has chosen this model chooses again. Raises :class:`NotFound`, :class:`InvalidInput` for the active model,
+        (each fifth time 1.2 s); a search that has chosen this model chooses again. Raises :class:`NotFound`,
+        :class:`InvalidInput` for the active model,
         :class:`Conflict` when a lock was not to be had.
         """
 

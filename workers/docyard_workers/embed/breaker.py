@@ -20,7 +20,7 @@ class Breaker:
     def __init__(self) -> None:
         self._failing: set[object] = set()
         self._opened = 0
-        self._succeeded_at = float("-inf")
+        self._opened_at = self._succeeded_at = float("-inf")
 
     @property
     def is_open(self) -> bool:
@@ -34,14 +34,20 @@ class Breaker:
         self._opened = 0
         self._succeeded_at = time.monotonic()
 
-    def failed(self, root: object) -> None:
-        """A request of the group ``root`` failed by no fault of its texts that could be seen."""
-        self._failing.add(root)
+    def failed(self, root: object, sent_at: float) -> None:
+        """A request of the group ``root`` failed by no fault of its texts that could be seen.
+
+        One that was on its way already when the breaker opened says nothing new. ``sent_at`` is a moment of
+        :func:`time.monotonic`.
+        """
+        if sent_at > self._opened_at:
+            self._failing.add(root)
 
     def open(self) -> float:
         """The seconds to leave the provider alone now; twice as many each time, up to a minute."""
         seconds = min(_SHORTEST_SECONDS * 2.0**self._opened, _LONGEST_SECONDS)
         self._opened = min(self._opened + 1, 16)
+        self._opened_at = time.monotonic()
         self._failing.clear()
         return seconds
 

@@ -156,15 +156,16 @@ class Embed:
         self._kinds.setdefault(model.id, set()).add(kind)
         of_document: dict[UUID, list[Work]] = {}
         works: list[Work] = []
-        for attempt, payload in jobs:
-            work = Work(attempt, partial(batch.settle, attempt))
-            works.append(work)
-            if payload.document_id is not None:
-                of_document.setdefault(payload.document_id, []).append(work)
-            elif payload.first is not None and payload.last is not None:
-                await self._look(lane, model, ChunkRange(first=payload.first, last=payload.last), work)
-        if of_document:
-            await self._look(lane, model, [*of_document], of_document)
+        with lane.reading():  # until the last of them is read
+            for attempt, payload in jobs:
+                work = Work(attempt, partial(batch.settle, attempt))
+                works.append(work)
+                if payload.document_id is not None:
+                    of_document.setdefault(payload.document_id, []).append(work)
+                elif payload.first is not None and payload.last is not None:
+                    await self._look(lane, model, ChunkRange(first=payload.first, last=payload.last), work)
+            if of_document:
+                await self._look(lane, model, [*of_document], of_document)
         for work in works:
             if not work.left and not work.writing:
                 work.end(Done(work.result(lambda _: Decimal(0))))

@@ -77,7 +77,8 @@ class Lane:
         self._pump: asyncio.Task[None] | None = None
         self._paused_until = 0.0
         self._reason = ""
-        self._probing = False
+        self._at_once = limits.parallel_requests
+        self._holds = 0
         self._ask_every, self._ask_at, self._nothing_came = _ASK_SECONDS[0], 0.0, False
         self._looked_at = 0.0
 
@@ -130,15 +131,26 @@ class Lane:
         self._changed.set()
 
     def pause(self, seconds: float, reason: str) -> None:
-        """Send nothing for so long, then one request at first, to see whether it goes on."""
+        """Send nothing for so long, then one request, and one more at once for each that goes well."""
         self._paused_until = max(self._paused_until, time.monotonic() + seconds)
         self._reason = reason
-        self._probing = True
+        self._at_once = 1
         self._changed.set()
 
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Inside nothing is sent; after it one request at first."""
+        self._holds += 1
+        self._at_once = 1
+        try:
+            yield
+        finally:
+            self._holds -= 1
+            self._changed.set()
+
     def went_well(self) -> None:
-        """A request was answered: several may travel again."""
-        self._probing = False
+        """A request was answered: one more may travel at once, up to the provider's number."""
+        self._at_once = min(self._at_once + 1, self._limits.parallel_requests)
         self._changed.set()
 
     def forget(self, entries: Sequence[Entry]) -> None:
@@ -200,7 +212,7 @@ class Lane:
         """Send what can be sent; the seconds until there may be more to do, None: when something changes."""
         if time.monotonic() - self._looked_at > _LOOK_SECONDS:
             self._drop_unwanted()
-        if not self.packer and not self._again:
+        if self._holds or (not self.packer and not self._again):
             return None
         pause = self._paused_until - time.monotonic()
         if pause > _PATIENCE_SECONDS:
@@ -208,7 +220,7 @@ class Lane:
             return None
         if pause > 0:
             return pause
-        if len(self._requests) >= (1 if self._probing else self._limits.parallel_requests):
+        if len(self._requests) >= self._at_once:
             return None
         group, wait = self._next_again()
         if group is None and self.packer:

@@ -36,13 +36,15 @@ class Entry:
 class Group:
     """The texts of one request. What it is halved into has the same ``root``; ``tries`` failed so far.
 
-    ``due`` and ``failed_at`` are moments of :func:`time.monotonic`; ``failed_at`` of its first failure.
+    ``due``, ``sent_at`` and ``failed_at`` are moments of :func:`time.monotonic`; ``failed_at`` of its first
+    failure.
     """
 
     entries: list[Entry]
     root: object = field(default_factory=object)
     tries: int = 0
     due: float = 0.0
+    sent_at: float = 0.0
     failed_at: float | None = None
 
     @property

@@ -70,7 +70,8 @@ class Requests:
         self._storing = storing
         self._backoff = backoff
         self._breaker = Breaker()
-        self._cool_downs = 0
+        # 429s one after the other that did not say how long to wait, and when the last one came.
+        self._cool_downs, self._cooled_at = 0, float("-inf")
 
     async def send(self, group: Group) -> None:
         """Send one group. Never raises: what went wrong is told to the jobs that wait for it."""
@@ -115,6 +116,7 @@ class Requests:
         except RateLimited as error:
             self._cool(group, error.retry_after or _COOL_DOWN, brief(error))
             return
+        group.sent_at = time.monotonic()
         try:
             answer = await self._provider.embed(texts)
         except errors.RateLimited as error:
@@ -178,8 +180,11 @@ class Requests:
     async def _limited(self, group: Group, reserved: Reserved, error: errors.RateLimited) -> None:
         delay = error.retry_after
         if delay is None:
-            delay = min(_COOL_DOWN * 2**self._cool_downs, _LONGEST_COOL_DOWN)
-            self._cool_downs = min(self._cool_downs + 1, 16)
+            # Those that were on their way already when the first one came back say nothing new.
+            if group.sent_at > self._cooled_at:
+                self._cool_downs = min(self._cool_downs + 1, 16)
+                self._cooled_at = time.monotonic()
+            delay = min(_COOL_DOWN * 2 ** (self._cool_downs - 1), _LONGEST_COOL_DOWN)
         # First here, without waiting for anything: the next request may be about to leave.
         self._cool(group, delay, error.message)
         await self._allowance.cool_down(delay, error.message)
@@ -209,7 +214,7 @@ class Requests:
         group.tries += 1
         if group.failed_at is None:
             group.failed_at = time.monotonic()
-        self._breaker.failed(group.root)
+        self._breaker.failed(group.root, group.sent_at)
         if self._breaker.is_open:
             delay = timedelta(seconds=self._breaker.open())
             _log.warning("embedding.provider_down", error=error.message, seconds=delay.total_seconds())
@@ -231,11 +236,12 @@ class Requests:
     async def _stop(self, group: Group, error: errors.EmbeddingError) -> None:
         """Only a person can mend it: their queues are paused, and the jobs wait there."""
         queues = {work.queue for work in works_of([*group.entries, *self.lane.entries.values()])}
-        for queue in sorted(queues):
-            _log.error("embedding.stopped", queue=queue, error=error.message)
-            await stop_queue(self._database, queue, error)
-        self.lane.give_back(timedelta(0), error.message)
-        self.lane.let_go(group.entries, timedelta(0), error.message)
+        # Nothing leaves any more, and no job is given back before its queue is paused.
+        with self.lane.held():
+            for queue in sorted(queues):
+                await stop_queue(self._database, queue, error)
+            self.lane.give_back(timedelta(0), error.message)
+            self.lane.let_go(group.entries, timedelta(0), error.message)
 
     def _fail(self, group: Group, error: Exception) -> None:
         """The attempts fail; what else they wait for is no longer wanted by them."""

@@ -101,7 +101,7 @@ class Attempts:
     @property
     def free_slots(self) -> int:
         """How many more may run. A thread that outlived its attempt keeps its slot."""
-        if self._solitude.wanted:
+        if self.secluded:
             return 0
         free = self._concurrency - self._in_handlers - self._threads.overrunning
         free = min(free, 2 * self._concurrency - len(self._running))
@@ -109,6 +109,11 @@ class Attempts:
             # A crowd that waits to run alone must not keep all others waiting; nor may one worker hoard it.
             free += min(self._apart.waiting, _CROWD * self._concurrency)
         return min(free, self._concurrency)
+
+    @property
+    def secluded(self) -> bool:
+        """Whether nothing may begin, because one attempt has the process for itself."""
+        return self._solitude.wanted
 
     @property
     def held(self) -> Collection[tuple[int, int]]:

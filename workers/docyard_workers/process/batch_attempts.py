@@ -17,7 +17,6 @@ from docyard_workers.process.finishing import Finisher
 from docyard_workers.process.isolation.apart import Unready
 from docyard_workers.process.isolation.group import Group
 from docyard_workers.process.returning import Returner
-from docyard_workers.process.threads import Threads
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Sequence
@@ -83,7 +82,6 @@ class BatchAttempts:
         self._returner = Returner(engine, self._returned)
         self._held: dict[tuple[int, int], _Held] = {}
         self._gathering: dict[BatchRoom, _Gathering] = {}
-        self._threads: dict[BatchRoom, Threads] = {}
         # Calls, and outcomes that are written one by one.
         self._tasks: set[asyncio.Task[None]] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -200,12 +198,10 @@ class BatchAttempts:
         try:
             if self._solitude.wanted:
                 await self._solitude.over()
-            if room not in self._threads:
-                self._threads[room] = Threads(self._wake)
             if call.attempts[0].job.alone:
                 await self._run_alone(room, call)
             else:
-                await call.run(self._threads[room])
+                await call.run(room.threads)
         except asyncio.CancelledError:
             pass
         finally:
@@ -234,7 +230,7 @@ class BatchAttempts:
                     continue
                 single = BatchCall(room.spec, [attempt], self._attempt_ended)
                 self._held[attempt.job.id, attempt.job.lease].call = single
-                await single.run(self._threads[room])
+                await single.run(room.threads)
 
     def _attempt_ended(self, attempt: Attempt, ending: Ending) -> None:
         job = attempt.job

@@ -86,10 +86,11 @@ class BatchClaiming:
         self._limited: list[str] = []
         self._means = {room: max(1.0, room.size / _FIRST_JOBS) for room in rooms}
         self._parked_at = float("-inf")
-        self._to_look = False
+        self._to_look = self._idle = False
 
     def due(self, *, idle: bool = False) -> bool:
         """Whether there is something to do now, for a worker that has nothing else to do, or that has."""
+        self._idle = idle
         for line in self._lines:
             line.passed_over = line.passed_over or line.room.free > 0
         self._to_look = self._to_look or bool(self._rooms)
@@ -100,13 +101,13 @@ class BatchClaiming:
     async def fill(self, worker_id: int) -> bool:
         """Claim and begin what there is room for; True when it is worth asking again at once."""
         for line in random.sample(self._lines, len(self._lines)):
-            if line.wait(idle=True) <= 0:
+            if line.wait(self._idle) <= 0:
                 await self._claim(worker_id, line)
         return await self._look() or any(line.more and line.wait(idle=False) <= 0 for line in self._lines)
 
     def pause(self) -> float:
         """For how many seconds there is nothing to do, if nobody enqueues."""
-        waits = [line.wait(idle=True) for line in self._lines if line.passed_over]
+        waits = [line.wait(self._idle) for line in self._lines if line.passed_over]
         if self._to_look:
             waits.append(self.fronts.wait())
         waits.append(self.fronts.wait_to_walk())

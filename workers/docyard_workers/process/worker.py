@@ -95,7 +95,7 @@ class Worker:
             ended=self._job_ended,
             recipe=recipe,
         )
-        self._rooms = rooms_of(registry)
+        self._rooms = rooms_of(registry, self._wake.set)
         self._batch_claiming = BatchClaiming(
             self._engine, self._rooms, queues=self.options.queues, begin=self._attempts.batches.begin
         )
@@ -235,7 +235,9 @@ class Worker:
     async def _claim(self) -> bool:
         """Fill the free slots; True when it is worth asking again at once."""
         slots = self._attempts.free_slots
-        if slots <= 0 and not self._batch_claiming.due(idle=True):
+        if self._attempts.secluded:
+            return False
+        if slots <= 0 and not self._batch_claiming.due():
             return False
         if 0 < slots < self.options.concurrency // 4:
             # Of a busy worker slots come free one by one; a claim for many costs little more than for one.

@@ -1,0 +1,1 @@
+"""How many requests, how much time and how much memory it takes to give a folder its vectors."""
