@@ -113,8 +113,6 @@ def _agreed(model: str) -> bool:
 
 async def _work(invocation: Invocation, yard: Docyard, begun: Reembedding) -> None:
     """Work on it in this process, beside any other workers, until it has ended."""
-    import asyncio
-
     from docyard.cli.migrate_display import following
     from docyard.cli.working import stops
     from docyard_workers.migrate.planning import QUEUE
@@ -124,7 +122,8 @@ async def _work(invocation: Invocation, yard: Docyard, begun: Reembedding) -> No
         async with worker:
             # Now that what a killed call held has been taken back.
             await begun.hurry()
-            async with following(begun, quiet=invocation.options.quiet) as end:
+            async with following(begun, invocation.output) as end:
                 end.add_done_callback(lambda _: worker.stop())
                 await worker.run()
-                await asyncio.sleep(0)
+                if end.done():
+                    end.result()

@@ -12,10 +12,12 @@ import structlog
 
 from docyard.batch import KindProgress
 from docyard.cli.progress import Bars
+from docyard_queue.outage import OUTAGE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
+    from docyard.cli.output import Output
     from docyard.reembedding import Reembedding
     from docyard_workers.migrate.standing import Standing
 
@@ -31,20 +33,50 @@ _LABELS = {
 
 
 @asynccontextmanager
-async def following(begun: Reembedding, *, quiet: bool) -> AsyncIterator[asyncio.Task[Standing | None]]:
+async def following(begun: Reembedding, output: Output) -> AsyncIterator[asyncio.Task[Standing | None]]:
     """Show how far it is while the block runs; gives the task that ends when the reembed has."""
     with ExitStack() as shown:
         show: Callable[[Standing], None] = _nothing
-        if not quiet and sys.stderr.isatty():
+        if not output.quiet and sys.stderr.isatty():
             show = ReembedBars(shown.enter_context(Bars())).update
-        elif not quiet:
+        elif not output.quiet:
             show = ReembedLines().update
-        task = asyncio.create_task(begun.done(on_progress=show))
+        stopped = StoppedQueue(output)
+
+        def tell(now: Standing) -> None:
+            show(now)
+            stopped.update(now)
+
+        task = asyncio.create_task(_until_done(begun, tell))
         try:
             yield task
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def _until_done(begun: Reembedding, tell: Callable[[Standing], None]) -> Standing | None:
+    while True:
+        try:
+            return await begun.done(on_progress=tell)
+        except OUTAGE:
+            # The worker beside us waits for the database too; it says so.
+            await asyncio.sleep(_SECONDS_BETWEEN_LINES)
+
+
+class StoppedQueue:
+    """Says once why nothing moves: a provider's refusal pauses the queue, and only a person can mend it."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._told: str | None = None
+
+    def update(self, now: Standing) -> None:
+        """Warn when there is another reason than the last one."""
+        if now.queue_stopped is not None and now.queue_stopped != self._told:
+            self._output.warn(f"The queue migrate is paused: {now.queue_stopped}")
+            self._output.note("When that is mended: docyard queues resume migrate")
+        self._told = now.queue_stopped
 
 
 class ReembedBars:

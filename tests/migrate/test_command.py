@@ -131,6 +131,25 @@ async def test_stopped_by_a_signal_it_says_how_to_go_on(
 
 
 @pytest.mark.slow
+async def test_a_provider_that_wants_another_key_stops_it_and_it_says_so(
+    yard: Docyard, command: Callable[..., Process], models: EmbeddingServer
+) -> None:
+    models.latency = 0.3
+    process = command(*TO_NEW)
+    await eventually(lambda: "worker.started" in process.said, seconds=60)
+    models.key = "another"
+    await eventually(lambda: "The queue migrate is paused: " in process.said, seconds=30)
+    assert "docyard queues resume migrate" in process.said
+    assert await states(yard) == {OLD_NAME: "active", NEW_NAME: "building"}
+    models.key, models.latency = None, 0.0
+    resumed = await ended(command("queues", "resume", "migrate"))
+    assert resumed.code == 0, resumed.said
+    await ended(process)
+    assert process.code == 0, process.said
+    assert await states(yard) == {OLD_NAME: "retired", NEW_NAME: "active"}
+
+
+@pytest.mark.slow
 async def test_in_place_with_yes(yard: Docyard, command: Callable[..., Process]) -> None:
     done = await ended(command(*TO_NEW, "--strategy", "in-place", "--yes"))
     assert done.code == 0, done.said

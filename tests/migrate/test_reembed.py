@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 from support.embedding_answers import failing, unauthorized
+from support.eventually import eventually
 from support.reembed_process import NEW, NEW_DIMENSION, NEW_NAME, OLD, OLD_DIMENSION, OLD_NAME
 from support.working import running
 from support.yards import ingest, jobs, open_yard, rows, value
 
 from docyard_queue import cancel_batch, pause_batch, resume_batch
-from docyard_schema import ConfigError, Conflict, InvalidInput, ModelMismatch, ModelRepository
+from docyard_schema import ConfigError, Conflict, DatabaseError, InvalidInput, ModelMismatch, ModelRepository
 from docyard_workers.embed.errors import EmbeddingError, ModelNotFound, ProviderRefused
 from docyard_workers.migrate import planning
 
@@ -362,6 +364,31 @@ async def test_what_it_would_take_is_said_without_asking_anybody(
     await yard.work()
     done = await yard.estimate_reembed(NEW_NAME)
     assert (done.chunks, done.texts, done.requests, done.registered) == (0, 0, 0, True)
+
+
+async def test_an_index_that_this_user_may_not_build_is_left_to_another_worker(
+    yard: Docyard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from docyard_workers.migrate import reembed
+
+    async def may_not(*_: object, **__: object) -> None:
+        raise DatabaseError("This user may not build the index.") from psycopg.errors.InsufficientPrivilege()
+
+    begun = await to_new(yard)
+    with monkeypatch.context() as patched:
+        patched.setattr(reembed, "ROWS_WORTH_AN_INDEX", 1)
+        patched.setattr(reembed, "build_index", may_not)
+
+        async def left() -> bool:
+            now = await begun.standing()
+            return now is not None and now.phase == "waiting" and now.last_status == "todo"
+
+        async with running(yard.database, yard.registry, poll_seconds=0.1):
+            await eventually(left, seconds=30)
+    monkeypatch.setattr(reembed, "ROWS_WORTH_AN_INDEX", 1)
+    await begun.hurry()
+    await yard.work()
+    assert (await begun.standing()).phase == "done"  # type: ignore[union-attr]
 
 
 async def test_progress_is_counted_in_chunks(yard: Docyard) -> None:

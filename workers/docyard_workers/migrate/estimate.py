@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from docyard_schema import Database, ModelIdentity
     from docyard_workers.embed.providers import EmbeddingProvider
 
-# Assumed, and said so: how long a remote model takes, what is made locally and what Postgres takes of
-# vectors.
+# Assumed, and said so: how long a remote model takes, what is made locally, what Postgres takes of vectors.
 REQUEST_SECONDS = 0.5
 LOCAL_TOKENS_PER_SECOND = 500_000
 ROWS_PER_SECOND = 2_000

@@ -25,11 +25,13 @@ LIMIT 1;
 -- one of its jobs.
 SELECT batch.callback #>> '{payload,model}' AS model, batch.paused, batch.cancelled_at IS NOT NULL AS cancelled,
     batch.finished_at IS NOT NULL AS ranges_ended,
+    CASE WHEN queue.paused THEN coalesce(queue.paused_reason, 'no reason was given') END AS queue_stopped,
     counted.chunks, counted.done, counted.dead,
     last.id AS last_job_id, last.status::text AS last_status, last.result, last.progress,
     last.error_code, last.error_message
 FROM docyard.batches AS batch
 LEFT JOIN docyard.procrastinate_jobs AS last ON last.id = batch.callback_job_id
+LEFT JOIN docyard.queues AS queue ON queue.name = 'migrate'
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(job.weight), 0)::bigint AS chunks,
         coalesce(sum(job.weight) FILTER (WHERE job.status NOT IN ('todo', 'doing')), 0)::bigint AS done,

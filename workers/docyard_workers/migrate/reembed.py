@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID  # noqa: TC003 - a field of the payload
 
+import psycopg
 from psycopg import sql
 from pydantic import BaseModel
 
@@ -21,7 +22,7 @@ from docyard_schema.embeddings.coverage import unhurried
 from docyard_schema.embeddings.cut_over import missing
 from docyard_schema.embeddings.in_place import filled
 from docyard_schema.embeddings.vector_index import ROWS_WORTH_AN_INDEX
-from docyard_schema.errors import VerificationError
+from docyard_schema.errors import DatabaseError, VerificationError
 from docyard_schema.statements import load_statements
 from docyard_workers.migrate.planning import KIND, QUEUE, add_ranges
 from docyard_workers.migrate.standing import dead_ranges, last_progress, standing, unfinished_jobs
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from docyard_schema import Database, EmbeddingModel
 
 _SOON = timedelta(seconds=1)
+_OWNER_SOON = timedelta(seconds=5)
 _MOST_ROUNDS = 3
 
 _statements = load_statements("docyard_workers.migrate", "reembed.sql")
@@ -75,7 +77,9 @@ class Reembed:
             # Asked before and after: what ended in between is in neither answer.
             on_their_way += await unfinished_jobs(self._database, model.name)
             return await self._complete(attempt, model, payload.batch_id, on_their_way)
-        await self._build_index(attempt, model)
+        unbuilt = await self._build_index(attempt, model)
+        if unbuilt is not None:
+            return unbuilt
         await attempt.report_progress(phase="verifying")
         verified = await verify(self._database, model, other)
         return await self._end(attempt, model, verified.as_result(), activate=payload.activate)
@@ -94,7 +98,7 @@ class Reembed:
         await attempt.report_progress(phase="waiting", rounds=rounds)
         return Snooze(_SOON, f"Vectors of {model.name} for documents that came meanwhile are being made.")
 
-    async def _build_index(self, attempt: Attempt, model: EmbeddingModel) -> None:
+    async def _build_index(self, attempt: Attempt, model: EmbeddingModel) -> Snooze | None:
         partition = sql.Identifier(self._database.namespace.schema, model.partition)
         async with unhurried(self._database) as connection:
             # A table that was just filled has no statistics, and the first searches would go by none.
@@ -102,10 +106,19 @@ class Reembed:
             values = {"model": model.id, "rows": ROWS_WORTH_AN_INDEX}
             cursor = await connection.execute(self._database.sql(_statements.worth_an_index), values)
             row = await cursor.fetchone()
-        if row is not None and row[0]:
-            await attempt.report_progress(phase="indexing")
-            options = self._index
+        if row is None or not row[0]:
+            return None
+        await attempt.report_progress(phase="indexing")
+        options = self._index
+        try:
             await build_index(self._database, model, m=options.m, ef_construction=options.ef_construction)
+        except DatabaseError as error:
+            if not isinstance(error.__cause__, psycopg.errors.InsufficientPrivilege):
+                raise
+            # Who began the reembed may build it, for who registers a model owns the schema.
+            await attempt.report_progress(phase="waiting", reason=error.message)
+            return Snooze(_OWNER_SOON, f"{error.message} It is left to a worker of the schema's owner.")
+        return None
 
     async def _end(
         self, attempt: Attempt, model: EmbeddingModel, result: dict[str, Any], *, activate: bool

@@ -23,14 +23,16 @@ _statements = load_statements("docyard_workers.migrate", "planning.sql")
 class Standing:
     """A reembed's ranges counted in chunks (``chunks``, ``done``, of these ``dead``), and its last job.
 
-    ``last_job_id`` is None before the ranges have ended; ``result`` is what that job left when it was
-    completed, ``progress`` what it last reported, ``error_message`` why it gave up.
+    ``queue_stopped`` is why the queue ``migrate`` is paused, None when it is not: a provider that wants
+    another key, or a person. ``last_job_id`` is None before the ranges have ended; ``result`` is what that
+    job left when it was completed, ``progress`` what it last reported, ``error_message`` why it gave up.
     """
 
     model: str
     paused: bool
     cancelled: bool
     ranges_ended: bool
+    queue_stopped: str | None
     chunks: int
     done: int
     dead: int
@@ -53,14 +55,16 @@ class Standing:
 
     @property
     def phase(self) -> str:
-        """``filling``, ``paused``, then ``indexing``, ``verifying``, ``waiting``, ``activating``; at its end
-        ``done``, ``failed`` or ``cancelled``.
+        """``filling`` or ``paused``; then ``waiting``, ``indexing``, ``verifying``, ``activating``; at the
+        end ``done``, ``failed`` or ``cancelled``.
         """
         if self.has_ended:
             words = {"succeeded": "done", "failed": "failed"}
             return words.get(self.last_status or "", "cancelled")
+        if self.queue_stopped is not None or (self.paused and not self.ranges_ended):
+            return "paused"
         if not self.ranges_ended:
-            return "paused" if self.paused else "filling"
+            return "filling"
         return str((self.progress or {}).get("phase", "verifying"))
 
 
