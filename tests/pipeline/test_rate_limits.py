@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -62,6 +64,19 @@ async def working(yard: Docyard) -> AsyncIterator[None]:
             await task
 
 
+async def _status(url: str) -> str:
+    """What ``docyard status`` says."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "docyard", "status"),
+        env=os.environ | {"DOCYARD_DATABASE_URL": url, "COLUMNS": "500"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out.decode()
+
+
 @pytest.mark.slow
 async def test_while_a_fifth_of_the_requests_is_limited_two_processes_lose_nothing_and_keep_still(
     url: str, tmp_path: Path, texts: Path, provider: EmbeddingServer
@@ -83,7 +98,9 @@ async def test_while_a_fifth_of_the_requests_is_limited_two_processes_lose_nothi
     assert counts.statuses[429] >= 2
     # A request that was on its way when another process was told is nobody's fault.
     assert counts.during_cooldown(grace=0.3) == 0, f"strictly {counts.during_cooldown()}"
-    assert counts.embedded_again == {}
+    # Equal texts of two documents may be in the hands of both processes at the same time.
+    assert set(counts.embedded_again.values()) <= {2}
+    assert len(counts.embedded_again) <= 0.02 * len(counts.embedded)
 
 
 @pytest.mark.slow
@@ -97,8 +114,7 @@ async def test_a_provider_with_few_requests_a_minute_is_used_at_its_pace(
     counts = provider.counts
     assert counts.embedded_again == {}
     assert counts.during_cooldown(grace=0.1) == 0
-    # Several leave at once after each pause: less than one of them on average finds the door open.
-    assert counts.statuses[429] <= 4 * counts.statuses[200]
+    assert counts.statuses[429] <= counts.statuses[200], "after a pause it begins slowly"
 
 
 @pytest.mark.slow
@@ -125,6 +141,9 @@ async def test_what_only_a_person_can_mend_pauses_the_queue_says_so_and_goes_on_
         [paused] = [queue for queue in await list_queues(yard.database) if queue.paused]
         assert paused.name == "embed"
         assert says in (paused.reason or "")
+        status = await _status(url)
+        assert "paused" in status
+        assert says in status
         states = await rows(
             yard.database, "SELECT DISTINCT state, attempts FROM docyard.jobs WHERE kind = 'embed'"
         )
