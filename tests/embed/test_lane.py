@@ -31,6 +31,7 @@ class Told:
         self.sent: list[Group] = []
         self.settled: list[Any] = []
         self.may_come = False
+        self.puts_back = 0
         self.answering = asyncio.Event()
         self.answering.set()
         self.lane: Lane
@@ -38,6 +39,13 @@ class Told:
     async def send(self, group: Group) -> None:
         self.sent.append(group)
         await self.answering.wait()
+        if self.puts_back:
+            self.puts_back -= 1
+            self.lane.put_back(group)
+            # The lane looks now, and sees that this request is still on its way.
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            return
         self.lane.forget(group.entries)
         self.lane.went_well()
 
@@ -72,6 +80,13 @@ async def test_a_lone_text_is_sent_at_once() -> None:
     async with a_lane() as told:
         told.add(1)
         await eventually(lambda: told.sizes == [1], what="the text to leave")
+
+
+async def test_the_end_of_the_only_request_makes_room_for_what_it_put_back() -> None:
+    async with a_lane(parallel=1) as told:
+        told.puts_back = 2
+        told.add(1)
+        await eventually(lambda: told.sizes == [1, 1, 1], seconds=2, what="the text to leave again")
 
 
 async def test_a_full_request_is_sent_whatever_may_come() -> None:

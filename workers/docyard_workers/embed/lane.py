@@ -272,13 +272,15 @@ class Lane:
     def _send(self, group: Group) -> None:
         task = asyncio.create_task(self._sent(group))
         self._requests.add(task)
-        task.add_done_callback(self._requests.discard)
+        task.add_done_callback(self._ended)
 
     async def _sent(self, group: Group) -> None:
-        try:
-            await self._do_send(group)
-        finally:
-            self._changed.set()
+        await self._do_send(group)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        # In this order: woken while the request still counts, the pump would see no room, and sleep for good.
+        self._requests.discard(task)
+        self._changed.set()
 
     def _drop_unwanted(self) -> None:
         self._looked_at = time.monotonic()
