@@ -28,6 +28,7 @@ def test_every_measure_has_a_value(tmp_path: Path) -> None:
     alone = {
         "seconds_per_ideal_50ms",
         "seconds_per_ideal_500ms",
+        "seconds_per_ideal_small_500ms",
         "chunks_per_s_whole_50ms",
         "requests_per_minimum_whole_50ms",
         "texts_sent_twice_whole_50ms",

@@ -13,9 +13,11 @@ from support.worker_process import worker_process
 from support.yards import asking, ingest, open_yard, rows, value
 
 from benchmarks.embed.folder import write_folder
+from docyard_queue.queues import pause, resume
 from docyard_schema.documents.chunk_identity import embedding_input
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from support.embedding_server import EmbeddingServer
@@ -203,3 +205,100 @@ async def test_a_killed_worker_costs_no_more_than_what_was_on_its_way(
         assert set(provider.counts.sent_again) <= lost
         assert max(provider.counts.sent.values()) <= 2
         assert await value(yard.database, "SELECT max(attempts) FROM docyard.jobs") <= 2
+
+
+@pytest.mark.slow
+async def test_a_worker_that_is_stopped_waits_for_its_answers_and_nothing_is_sent_twice(
+    url: str, tmp_path: Path, provider: EmbeddingServer
+) -> None:
+    provider.latency = 0.3
+    write_folder(tmp_path / "texts", 200, largest=600_000)
+    environment = settings(provider)
+    async with open_yard(url, environment) as yard:
+        batch = await yard.ingest([tmp_path / "texts"])
+        with worker_process(url, tmp_path / "worker.log", environment) as worker:
+
+            async def in_the_middle() -> bool:
+                assert worker.alive, worker.log.read_text()
+                return await value(yard.database, "SELECT count(*) FROM docyard.embeddings") >= 2 * MOST
+
+            await eventually(in_the_middle, seconds=60, what="some vectors to be written")
+            assert await asyncio.to_thread(worker.stop) == 0
+        left = await without_vectors(yard.database)
+        await yard.work()
+        assert left > 0, "it was stopped in the middle"
+        assert (await batch.progress()).state == "finished"
+        await everything_has_its_vector(yard)
+    assert provider.counts.sent_again == {}
+
+
+async def test_documents_that_change_while_their_texts_travel_end_with_the_vectors_of_what_they_say_now(
+    url: str, tmp_path: Path, provider: EmbeddingServer
+) -> None:
+    provider.latency = 0.2
+    files = write_folder(tmp_path / "texts", 60, largest=150_000)
+    async with open_yard(url, settings(provider)) as yard, yard.worker() as worker:
+        working = asyncio.create_task(worker.run())
+        try:
+            first = await yard.ingest([tmp_path / "texts"])
+            await eventually(lambda: provider.counts.requests >= 1, seconds=30)
+            for path in files:
+                path.write_text(f"{path.name} says something else now.\n\n{path.read_text()}")
+            second = await yard.ingest([tmp_path / "texts"])
+            for batch in (first, second):
+                assert (await batch.done(timeout=60)).dead == 0
+        finally:
+            worker.stop()
+            await working
+        await everything_has_its_vector(yard)
+        now = set((await _texts(yard)).values())
+        assert now <= set(provider.counts.embedded)
+        assert provider.counts.embedded_again == {}
+        stale = await value(
+            yard.database,
+            "SELECT count(*) FROM docyard.embeddings AS vector WHERE NOT EXISTS "
+            "(SELECT FROM docyard.chunks AS chunk WHERE chunk.id = vector.chunk_id "
+            "AND chunk.content_hash = vector.content_hash)",
+        )
+        assert stale == 0
+
+
+@pytest.mark.slow
+async def test_a_queue_that_is_paused_in_the_middle_goes_on_where_it_was(
+    url: str, tmp_path: Path, provider: EmbeddingServer
+) -> None:
+    provider.latency = 0.1
+    write_folder(tmp_path / "texts", 150, largest=400_000)
+    async with open_yard(url, settings(provider)) as yard:
+        await yard.ingest([tmp_path / "texts"])
+        async with yard.worker() as worker:
+            working = asyncio.create_task(worker.run())
+            try:
+                await eventually(lambda: provider.counts.requests >= 2, seconds=30)
+                await pause(yard.database, "embed")
+                # What it had claimed it finishes; then it is quiet.
+                running = "SELECT count(*) FROM docyard.jobs WHERE kind = 'embed' AND state = 'running'"
+                await eventually(_none(yard, running), seconds=30, what="the claimed jobs to end")
+                ingesting = "SELECT count(*) FROM docyard.jobs WHERE kind = 'ingest' AND state <> 'completed'"
+                await eventually(_none(yard, ingesting), seconds=30, what="the documents to be read")
+                asked = provider.counts.requests
+                assert await without_vectors(yard.database) > 0
+                await resume(yard.database, "embed")
+
+                async def complete() -> bool:
+                    return await without_vectors(yard.database) == 0
+
+                await eventually(complete, seconds=30, what="the rest")
+                assert provider.counts.requests > asked
+            finally:
+                worker.stop()
+                await working
+        await everything_has_its_vector(yard)
+    assert provider.counts.sent_again == {}
+
+
+def _none(yard: Docyard, statement: str) -> Callable[[], Awaitable[bool]]:
+    async def none() -> bool:
+        return await value(yard.database, statement) == 0
+
+    return none
