@@ -36,10 +36,11 @@ async def switch_in_place(database: Database, name: str) -> EmbeddingModel:
         active = await models.active(connection=connection)
         if active is not None and active.id == model.id:
             return model
-        if active is not None:
-            await hold(database, active, connection)
+        # As a drop does it, which comes last: the table's lock must not be waited for behind a writer.
+        await connection.execute(database.sql(_cut_over.close_all_gates))
         await hold(database, model, connection)
         if active is not None:
+            await hold(database, active, connection)
             await connection.execute(database.sql(_cut_over.retire), {"id": active.id})
         await connection.execute(database.sql(_statements.begin_filling), {"id": model.id})
         await connection.execute(database.sql(_models.activate), {"id": model.id})
