@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -103,6 +105,14 @@ async def test_what_is_under_way_is_joined(yard: Docyard) -> None:
     assert second.joined
     assert second.batch_id == first.batch_id
     assert len(await jobs(yard)) == enqueued
+
+
+async def test_of_two_that_begin_at_once_one_joins_the_other(yard: Docyard) -> None:
+    both = await asyncio.gather(to_new(yard), to_new(yard), to_new(yard))
+    assert len({begun.batch_id for begun in both}) == 1
+    assert sorted(begun.joined for begun in both) == [False, True, True]
+    reembeds = "SELECT count(*) FROM docyard.batches WHERE callback ->> 'kind' = 'reembed'"
+    assert await value(yard.database, reembeds) == 1
 
 
 async def test_the_active_model_is_left_as_it_is(yard: Docyard) -> None:
@@ -216,6 +226,45 @@ async def test_a_range_that_is_given_up_ends_it_with_the_reason_and_the_same_cal
     await yard.work()
     assert await states(yard) == {OLD_NAME: "retired", NEW_NAME: "active"}
     assert models.counts.texts <= await value(yard.database, _CHUNKS) - made + 1, "and one probe"
+
+
+async def test_a_person_who_comes_back_in_time_has_what_was_given_up_tried_again(yard: Docyard) -> None:
+    begun = await to_new(yard)
+    await rows(
+        yard.database,
+        "UPDATE docyard.procrastinate_jobs SET status = 'failed', finished_at = now() WHERE id = "
+        "(SELECT min(id) FROM docyard.procrastinate_jobs WHERE batch_id = %s) RETURNING 1",
+        begun.batch_id,
+    )
+    again = await to_new(yard)
+    assert again.joined
+    await again.hurry()
+    await yard.work()
+    assert (await again.standing()).phase == "done"  # type: ignore[union-attr]
+    assert await states(yard) == {OLD_NAME: "retired", NEW_NAME: "active"}
+
+
+async def test_an_index_that_finds_too_little_is_not_taken(
+    yard: Docyard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from docyard_workers.migrate import verification
+
+    real = verification.sample_quality
+
+    async def half(*arguments: Any, **options: Any) -> Any:
+        return replace(await real(*arguments, **options), recall=0.5)
+
+    monkeypatch.setattr(verification, "sample_quality", half)
+    begun = await to_new(yard)
+    await yard.work()
+    end = await begun.standing()
+    assert end is not None
+    assert end.has_failed
+    assert "finds 50% of the exact 10 nearest" in (end.error_message or "")
+    assert f"docyard models activate {NEW_NAME}" in (end.error_message or "")
+    assert await states(yard) == {OLD_NAME: "active", NEW_NAME: "building"}
+    await ModelRepository(yard.database).activate(NEW_NAME)
+    assert await states(yard) == {OLD_NAME: "retired", NEW_NAME: "active"}
 
 
 async def test_texts_that_the_model_refuses_are_named_and_hold_up_nothing(

@@ -12,14 +12,6 @@ WHERE batch.callback ->> 'kind' = 'reembed' AND batch.cancelled_at IS NULL
 ORDER BY batch.created_at DESC, batch.id DESC
 LIMIT 1;
 
--- name: latest
--- The last job of the newest reembed to a model, whatever became of it.
-SELECT batch.id
-FROM docyard.batches AS batch
-WHERE batch.callback ->> 'kind' = 'reembed' AND batch.callback #>> '{payload,model}' = %(model)s
-ORDER BY batch.created_at DESC, batch.id DESC
-LIMIT 1;
-
 -- name: standing
 -- How far a reembed is, counted in chunks: a job's weight is how many it was planned for. The batch's callback is not
 -- one of its jobs.
@@ -47,7 +39,6 @@ SELECT count(*) FROM docyard.procrastinate_jobs AS job
 WHERE job.status IN ('todo', 'doing') AND job.task_name = 'backfill' AND job.args ->> 'model' = %(model)s;
 
 -- name: dead_ranges
--- The latest first: an earlier batch's dead were planned again.
 SELECT job.id, (job.args ->> 'first')::bigint, (job.args ->> 'last')::bigint, job.error_code, job.error_message
 FROM docyard.procrastinate_jobs AS job
 WHERE job.batch_id = %(batch)s AND job.status = 'failed' AND job.task_name = 'backfill'
