@@ -91,11 +91,11 @@ async def reembed(
         if detach or begun.batch_id is None:
             return DONE
         await _work(invocation, yard, begun)
-        failed = await tell_end(output, begun, as_json=as_json)
-        if invocation.stopping.signal is not None and not failed.has_ended:
+        end = await tell_end(output, begun, as_json=as_json)
+        if invocation.stopping.signal is not None and not end.has_ended:
             output.note(f"Stopped before the end. Go on: docyard migrate reembed --model {begun.model.name}")
             invocation.stopping.raise_if_stopped()
-        return FAILED if failed.has_failed or not failed.has_ended else DONE
+        return DONE if end.phase == "done" else FAILED
 
 
 def _agreed(model: str) -> bool:

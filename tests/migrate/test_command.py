@@ -150,6 +150,24 @@ async def test_a_provider_that_wants_another_key_stops_it_and_it_says_so(
 
 
 @pytest.mark.slow
+async def test_cancelled_it_ends_and_leaves_the_active_model_as_it_was(
+    yard: Docyard, command: Callable[..., Process], models: EmbeddingServer
+) -> None:
+    models.latency = 1.0
+    process = command(*TO_NEW)
+    await eventually(lambda: "worker.started" in process.said, seconds=60)
+    [[batch]] = await rows(
+        yard.database, "SELECT id::text FROM docyard.batches WHERE callback ->> 'kind' = 'reembed'"
+    )
+    cancelled = await ended(command("batches", "cancel", batch))
+    assert cancelled.code == 0, cancelled.said
+    await ended(process)
+    assert process.code == 1, process.said
+    assert "It was cancelled; the active model is as it was." in process.said
+    assert await states(yard) == {OLD_NAME: "active", NEW_NAME: "building"}
+
+
+@pytest.mark.slow
 async def test_in_place_with_yes(yard: Docyard, command: Callable[..., Process]) -> None:
     done = await ended(command(*TO_NEW, "--strategy", "in-place", "--yes"))
     assert done.code == 0, done.said
