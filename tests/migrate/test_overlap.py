@@ -9,7 +9,7 @@ from support.yards import rows
 
 from docyard_schema import DocumentRepository, ModelRepository, VectorRepository
 from docyard_schema.embeddings import NewVector, build_index
-from docyard_schema.embeddings.overlap import sample_quality
+from docyard_schema.embeddings.overlap import nearest_statement, sample_quality
 
 if TYPE_CHECKING:
     from docyard_schema import Database, EmbeddingModel, Stored
@@ -47,6 +47,23 @@ async def test_an_index_is_compared_with_the_exact_answer(database: Database) ->
     found = await sample_quality(database, model)
     assert found.recall is not None
     assert 0.95 <= found.recall <= 1
+
+
+async def test_the_exact_answer_goes_by_no_index_and_the_other_by_the_models_own(database: Database) -> None:
+    model = await ModelRepository(database).use(an_identity(dimension=8))
+    await embed(database, model, [await _texts(database, 200)])
+    await build_index(database, model)
+    values = {"vector": "[1,2,3,4,5,6,7,8]", "limit": 11}
+    async with database.transaction() as connection:
+        # As if there were too many to sort.
+        await connection.execute("SET LOCAL enable_sort = off")
+        plans = {}
+        for exact in (False, True):
+            statement = database.sql(f"EXPLAIN {nearest_statement(model, exact=exact)}")
+            cursor = await connection.execute(statement, values, prepare=False)
+            plans[exact] = "\n".join(row[0] for row in await cursor.fetchall())
+    assert f"{model.partition}_hnsw" in plans[False]
+    assert "_hnsw" not in plans[True]
 
 
 async def test_the_same_vectors_overlap_wholly_and_others_by_chance(database: Database) -> None:

@@ -61,12 +61,13 @@ async def sample_quality(
     most = 0
     deadline = time.monotonic() + seconds
     async with unhurried(database) as connection:
+        await connection.execute(database.sql(_statements.like_a_search))
         for chunk_id, vector, others in await _sampled(database, connection, model, other, questions):
             if recalls and time.monotonic() > deadline:
                 break
             # One more than wanted: the chunk finds itself.
-            exact = await _nearest(database, connection, model, vector, indexed=False)
-            found = await _nearest(database, connection, model, vector, indexed=True)
+            exact = await _nearest(database, connection, model, vector, exact=True)
+            found = await _nearest(database, connection, model, vector)
             exact, found = _without(exact, chunk_id), _without(found, chunk_id)
             if not exact:
                 continue
@@ -74,7 +75,7 @@ async def sample_quality(
             furthest = exact[-1][1] + _ALIKE
             recalls.append(min(1.0, sum(distance <= furthest for _, distance in found) / len(exact)))
             if other is not None and others is not None:
-                known = _without(await _nearest(database, connection, other, others, indexed=True), chunk_id)
+                known = _without(await _nearest(database, connection, other, others), chunk_id)
                 both = {name for name, _ in found} & {name for name, _ in known}
                 overlaps.append(len(both) / len(exact))
     return Sample(
@@ -104,16 +105,19 @@ async def _sampled(
 
 
 async def _nearest(
-    database: Database, connection: Connection, model: EmbeddingModel, vector: str, *, indexed: bool
+    database: Database, connection: Connection, model: EmbeddingModel, vector: str, *, exact: bool = False
 ) -> list[tuple[int, float]]:
-    values = {"indexed": "on" if indexed else "off"}
-    await connection.execute(database.sql(_statements.like_a_search), values)
-    statement = _statements.nearest.replace("{model}", str(model.id))
-    statement = statement.replace("{dimension}", str(model.dimension))
+    statement = nearest_statement(model, exact=exact)
     cursor = await connection.execute(
         database.sql(statement), {"vector": vector, "limit": NEIGHBOURS + 1}, prepare=False
     )
     return [(row[0], row[1]) for row in await cursor.fetchall()]
+
+
+def nearest_statement(model: EmbeddingModel, *, exact: bool) -> str:
+    """The statement that finds a vector's neighbours: as a search does, or by reading all vectors."""
+    statement = _statements.exact_nearest if exact else _statements.nearest
+    return statement.replace("{model}", str(model.id)).replace("{dimension}", str(model.dimension))
 
 
 def _without(found: Sequence[tuple[int, float]], chunk_id: int) -> list[tuple[int, float]]:
