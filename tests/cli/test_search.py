@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 
 from docyard.cli.output import harmless
@@ -63,10 +64,9 @@ def test_a_search_by_vector_before_there_are_any_is_wrong_use(on_server: str, do
     assert "error:" in ended.err
 
 
-def test_a_search_that_misses_a_half_says_so_and_answers(
-    filled: Docyard, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DOCYARD_EMBEDDING_DIMENSION", "64")
+def test_a_search_that_misses_a_half_says_so_and_answers(on_server: str, filled: Docyard) -> None:
+    with psycopg.connect(on_server, autocommit=True) as connection:
+        connection.execute("UPDATE docyard.embedding_models SET state = 'retired'")
     told = filled("search", "tides", "--json").json
     assert told["hits"][0]["title"] == "tides"
     assert "Found by words alone" in told["degraded"]
