@@ -18,7 +18,7 @@ def tell_estimate(output: Output, found: Estimate, *, as_json: bool) -> None:
     if as_json:
         output.json(found)
         return
-    price = "unknown" if found.price is None else f"{found.price:,.4f} US dollars"
+    price = "unknown" if found.price is None else f"{found.price:,.4f} US dollars" if found.price else "none"
     room = None if found.bytes is None else f"{found.bytes / 1e6:,.0f} MB, the index included"
     reused = found.chunks - found.texts
     output.fields(

@@ -50,6 +50,20 @@ FROM (
     SELECT unnest((SELECT %(apart)s::text[])::text[])
 ) AS shut
 
+-- fragment: priorities_with_a_time
+-- The priorities of a queue's jobs that have a time, from one to the next by the index; for a WITH RECURSIVE due.
+(SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
+WHERE {has_a_time}
+    AND waiting.queue_name = %(queue)s
+ORDER BY waiting.priority DESC LIMIT 1)
+UNION ALL
+SELECT next.priority FROM due CROSS JOIN LATERAL (
+    SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
+    WHERE {has_a_time}
+        AND waiting.queue_name = %(queue)s AND waiting.priority < due.priority
+    ORDER BY waiting.priority DESC LIMIT 1
+) AS next
+
 -- fragment: is_ready
 -- As the index jobs_ready_idx says it, and has_a_time as jobs_due_idx.
 waiting.status = 'todo' AND waiting.scheduled_at IS NULL AND waiting.partition_key IS NULL AND waiting.parked IS NULL
@@ -228,17 +242,7 @@ WITH RECURSIVE rule AS MATERIALIZED (
         WHERE pause.name = docyard.limit_name(%(queue)s, key.name) AND pause.until > docyard.clock()
     )
 ), due (priority) AS (
-    (SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
-    WHERE {has_a_time}
-        AND waiting.queue_name = %(queue)s
-    ORDER BY waiting.priority DESC LIMIT 1)
-    UNION ALL
-    SELECT next.priority FROM due CROSS JOIN LATERAL (
-        SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
-        WHERE {has_a_time}
-            AND waiting.queue_name = %(queue)s AND waiting.priority < due.priority
-        ORDER BY waiting.priority DESC LIMIT 1
-    ) AS next
+    {priorities_with_a_time}
 ), candidate AS (
     SELECT party.name AS key, party.running, party.rate_left, found.id, found.priority, found.weight
     FROM party CROSS JOIN LATERAL (
@@ -383,17 +387,7 @@ UPDATE docyard.procrastinate_jobs AS job
 SET {begun}
 WHERE job.id = ANY (ARRAY (
     WITH RECURSIVE due (priority) AS (
-        (SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
-        WHERE {has_a_time}
-            AND waiting.queue_name = %(queue)s
-        ORDER BY waiting.priority DESC LIMIT 1)
-        UNION ALL
-        SELECT next.priority FROM due CROSS JOIN LATERAL (
-            SELECT waiting.priority FROM docyard.procrastinate_jobs AS waiting
-            WHERE {has_a_time}
-                AND waiting.queue_name = %(queue)s AND waiting.priority < due.priority
-            ORDER BY waiting.priority DESC LIMIT 1
-        ) AS next
+        {priorities_with_a_time}
     ), found AS MATERIALIZED (
         SELECT ready.* FROM (
             SELECT waiting.id, waiting.priority, coalesce(waiting.weight, 1) AS weight

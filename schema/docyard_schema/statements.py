@@ -11,7 +11,7 @@ A constant that the planner has to see (a dimension, say) is written ``{dimensio
 caller; a comment line ``-- literal: dimension = 256`` gives a value to prepare the statement with in a test.
 
 What several statements of a file share stands once, under ``-- fragment: first_in_line``, and is written
-``{first_in_line}`` where it belongs.
+``{first_in_line}`` where it belongs, also in fragments that stand before it.
 """
 
 from __future__ import annotations

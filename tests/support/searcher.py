@@ -22,18 +22,25 @@ def as_answer(result: SearchResult) -> Answer:
     return tuple((hit.document_id, hit.chunk_id, round(hit.score, 9)) for hit in result)
 
 
-async def answers(yard: Docyard, questions: Sequence[Question]) -> dict[Question, Answer]:
+async def answers(
+    yard: Docyard, questions: Sequence[Question], *, collection: str = "default"
+) -> dict[Question, Answer]:
     """What each question finds now."""
-    return {(query, mode): as_answer(await yard.search(query, mode=mode)) for query, mode in questions}
+    return {
+        (query, mode): as_answer(await yard.search(query, mode=mode, collection=collection))
+        for query, mode in questions
+    }
 
 
 @dataclass
 class Searcher:
-    """Asks the questions by turns; ``heard`` are the answers, ``errors`` what was raised or degraded."""
+    """Asks the questions by turns; ``heard`` are the answers, ``errors`` what was raised."""
 
     questions: Sequence[Question]
+    collection: str = "default"
     heard: list[tuple[Question, Answer]] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    degraded: list[str] = field(default_factory=list)
 
     async def run(self, yard: Docyard, every: float) -> None:
         turn = 0
@@ -42,12 +49,12 @@ class Searcher:
             turn += 1
             pause = asyncio.create_task(asyncio.sleep(every))
             try:
-                result = await yard.search(query, mode=mode)
+                result = await yard.search(query, mode=mode, collection=self.collection)
             except Exception as error:  # whatever it is, the test shows it
                 self.errors.append(f"{type(error).__name__}: {error}")
             else:
                 if result.degraded is not None:
-                    self.errors.append(result.degraded)
+                    self.degraded.append(result.degraded)
                 self.heard.append(((query, mode), as_answer(result)))
             await pause
 

@@ -25,6 +25,7 @@ from docyard_workers.embed.allowance import Allowance
 from docyard_workers.embed.index_job import BuildIndex
 from docyard_workers.embed.lane import Lane
 from docyard_workers.embed.requests import Requests
+from docyard_workers.embed.setbacks import Setbacks
 from docyard_workers.embed.storing import Storing
 from docyard_workers.embed.work import Work
 
@@ -221,16 +222,13 @@ class Embed:
             cost_of=allowance.cost_of,
             beside=partial(self._want_index, model),
         )
-        requests = Requests(
-            self._database, provider, allowance, self._vectors, storing, backoff=self._backoff
-        )
         lane = Lane(
             provider.limits,
-            send=requests.send,
             may_come=partial(self._more_may_come, model),
             longest_wait=self._longest_wait if provider.limits.pays_per_request else 0.0,
         )
-        requests.lane = lane
+        setbacks = Setbacks(self._database, lane, allowance, storing, backoff=self._backoff)
+        lane.send = Requests(provider, lane, allowance, self._vectors, storing, setbacks).send
         return lane
 
     async def _more_may_come(self, model: EmbeddingModel) -> bool:

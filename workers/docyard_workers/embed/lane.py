@@ -48,26 +48,27 @@ class Reading:
 
 
 class Lane:
-    """Packs and sends; ``send`` does one request and all that follows from it, and never raises.
+    """Packs and sends. ``send``, set by whoever makes the lane, does one request and all that follows from
+    it, and never raises.
 
     ``may_come`` asks whether more texts may come. ``longest_wait`` in seconds holds for a request that is not
     full.
     """
 
+    send: Callable[[Group], Awaitable[None]]
+
     def __init__(
         self,
         limits: ProviderLimits,
         *,
-        send: Callable[[Group], Awaitable[None]],
         may_come: Callable[[], Awaitable[bool]],
         longest_wait: float,
     ) -> None:
         self.packer = Packer(limits)
         # Texts that wait or travel, and those whose vectors are being written: the same text joins them.
         self.entries: dict[bytes, Entry] = {}
-        self.storing: dict[bytes, asyncio.Future[None]] = {}
+        self._storing: dict[bytes, asyncio.Future[None]] = {}
         self._limits = limits
-        self._do_send = send
         self._may_come = may_come
         self._longest_wait = longest_wait
         self._again: list[Group] = []
@@ -103,7 +104,7 @@ class Lane:
         Without it a text would be sent a second time whose vector was written between the look and the add.
         """
         hashes = {chunk.content_hash for chunk in missing}
-        awaited = [self.storing[one] for one in hashes & self.storing.keys()]
+        awaited = [self._storing[one] for one in hashes & self._storing.keys()]
         return awaited if awaited or not hashes.isdisjoint(reading.stored) else None
 
     def add(self, missing: Sequence[MissingVector], works: Callable[[MissingVector], Sequence[Work]]) -> None:
@@ -158,23 +159,24 @@ class Lane:
         for entry in entries:
             self.entries.pop(entry.content_hash, None)
 
-    def begin_storing(self, entries: Sequence[Entry]) -> asyncio.Future[None]:
-        """Vectors of these are being written; set the result when that is over."""
+    @contextmanager
+    def storing(self, entries: Sequence[Entry]) -> Iterator[None]:
+        """Around the write of these texts' vectors: they neither wait nor travel any more, and whoever has
+        read meanwhile that they are missing looks again.
+        """
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.forget(entries)
         for entry in entries:
-            self.storing[entry.content_hash] = future
-        return future
-
-    def end_storing(self, entries: Sequence[Entry], future: asyncio.Future[None], *, stored: bool) -> None:
-        """They are written, or will not be."""
-        for entry in entries:
-            if self.storing.get(entry.content_hash) is future:
-                del self.storing[entry.content_hash]
-            if stored:
-                for reading in self._readings:
-                    reading.stored.add(entry.content_hash)
-        future.set_result(None)
+            self._storing[entry.content_hash] = future
+        try:
+            yield
+            for reading in self._readings:
+                reading.stored.update(entry.content_hash for entry in entries)
+        finally:
+            for entry in entries:
+                if self._storing.get(entry.content_hash) is future:
+                    del self._storing[entry.content_hash]
+            future.set_result(None)
 
     def give_back(self, delay: timedelta, reason: str) -> None:
         """Let all that waits go: its jobs come again after ``delay``, the attempt does not count."""
@@ -275,7 +277,7 @@ class Lane:
         task.add_done_callback(self._ended)
 
     async def _sent(self, group: Group) -> None:
-        await self._do_send(group)
+        await self.send(group)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         # In this order: woken while the request still counts, the pump would see no room, and sleep for good.

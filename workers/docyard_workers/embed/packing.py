@@ -52,6 +52,11 @@ class Group:
         """Whether nothing is known against it: it may be put back among the others."""
         return self.failed_at is None
 
+    @property
+    def wants(self) -> list[tuple[Work, int]]:
+        """All that it answers, as (work, chunk id)."""
+        return [want for entry in self.entries for want in entry.wants]
+
     def halves(self) -> tuple[Group, Group]:
         """Two groups that are sent by themselves, to find out which of them has the guilty text."""
         middle = len(self.entries) // 2

@@ -1,12 +1,5 @@
-"""One request: its texts are read, paid for, sent, and whatever comes back is dealt with.
-
-- vectors: stored, together with the completion of the jobs that now have all of theirs (``storing.py``);
-- 429, or an empty budget: everybody who shares the account pauses, and no attempt counts;
-- refused for its texts: halved until the guilty ones are alone, which are noted as failed;
-- no answer, 5xx, an answer that makes no sense: tried again; when other requests go well it is halved too,
-when
-  none does the provider is left alone for a while, and no attempt counts;
-- no money, a wrong key, no such model: the queue is paused with the reason, and a person has to act.
+"""One request: its texts are read and paid for, it is sent, and its vectors are stored together with the
+completion of the jobs that now have all of theirs (``storing.py``). When it fails: ``setbacks.py``.
 """
 
 from __future__ import annotations
@@ -18,32 +11,24 @@ from typing import TYPE_CHECKING
 import structlog
 
 from docyard_queue import RateLimited
-from docyard_queue.outage import DATABASE_ERRORS, OUTAGE, brief
+from docyard_queue.outage import OUTAGE, brief
 from docyard_schema.embeddings import NewVector
 from docyard_workers.embed import errors
-from docyard_workers.embed.breaker import Breaker
-from docyard_workers.embed.packing import Group, payers, works_of
-from docyard_workers.embed.stopping import stop_queue
+from docyard_workers.embed.packing import Group, payers
+from docyard_workers.embed.setbacks import note
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Sequence
+    from collections.abc import Sequence
 
-    from docyard_queue import Backoff
-    from docyard_schema import Database, VectorRepository
+    from docyard_schema import VectorRepository
     from docyard_workers.embed.allowance import Allowance, Reserved
     from docyard_workers.embed.lane import Lane
     from docyard_workers.embed.packing import Entry
     from docyard_workers.embed.providers import Embedded, EmbeddingProvider
+    from docyard_workers.embed.setbacks import Setbacks
     from docyard_workers.embed.storing import Storing
 
 _log = structlog.get_logger("docyard.embed")
-
-_TRIES = 3
-# In the hand of a running job a failed request waits no longer than this before it is tried again.
-_LONGEST_BACKOFF = timedelta(seconds=5)
-# After a 429 that does not say how long, doubled each time.
-_COOL_DOWN = timedelta(seconds=1)
-_LONGEST_COOL_DOWN = timedelta(minutes=1)
 
 # How long nothing is sent when the database does not answer.
 _WITHOUT_DATABASE = timedelta(seconds=1)
@@ -55,29 +40,23 @@ _STOPPING = (errors.QuotaExhausted, errors.ProviderRefused, errors.ModelNotFound
 
 
 class Requests:
-    """Sends the groups of one lane; ``lane`` is set by whoever made both."""
-
-    lane: Lane
+    """Sends the groups of one lane."""
 
     def __init__(
         self,
-        database: Database,
         provider: EmbeddingProvider,
+        lane: Lane,
         allowance: Allowance,
         vectors: VectorRepository,
         storing: Storing,
-        *,
-        backoff: Backoff,
+        setbacks: Setbacks,
     ) -> None:
-        self._database = database
         self._provider = provider
+        self._lane = lane
         self._allowance = allowance
         self._vectors = vectors
         self._storing = storing
-        self._backoff = backoff
-        self._breaker = Breaker()
-        # 429s one after the other that did not say how long to wait, and when the last one came.
-        self._cool_downs, self._cooled_at = 0, float("-inf")
+        self._setbacks = setbacks
 
     async def send(self, group: Group) -> None:
         """Send one group. Never raises: what went wrong is told to the jobs that wait for it."""
@@ -87,7 +66,7 @@ class Requests:
                 await self._ask(group, *prepared)
         except Exception as error:  # noqa: BLE001 - whatever it was, no job may wait for ever
             _log.warning("embedding.failed", texts=len(group.entries), error=brief(error))
-            self._fail(group, error)
+            self._setbacks.fail(group, error)
 
     async def _prepare(self, group: Group) -> tuple[list[str], Reserved] | None:
         """The group's texts and what was reserved for them; None when it is not to be sent now."""
@@ -98,10 +77,10 @@ class Requests:
             tokens = sum(self._provider.count_tokens(text) for text in texts)
             return texts, await self._allowance.reserve(tokens)
         except RateLimited as error:
-            self._cool(group, error.retry_after or _COOL_DOWN, brief(error))
+            self._setbacks.cool(group, error.retry_after, brief(error))
         except OUTAGE as error:
             # Without the database nothing could be stored either. No attempt is to blame.
-            self._cool(group, _WITHOUT_DATABASE, brief(error))
+            self._setbacks.cool(group, _WITHOUT_DATABASE, brief(error))
         return None
 
     async def _texts(self, group: Group) -> list[str]:
@@ -118,7 +97,7 @@ class Requests:
                 # Estimated by the database, counted by the provider.
                 rest = Group(group.entries[position:], group.root, group.tries, failed_at=group.failed_at)
                 group.entries = group.entries[:position]
-                self.lane.put_back(rest)
+                self._lane.put_back(rest)
                 return texts[:position]
         return texts
 
@@ -126,8 +105,8 @@ class Requests:
         """Chunks were removed by an edit since; perhaps another chunk has the same text."""
         group.entries = [entry for entry in group.entries if entry not in gone]
         answered = [entry.wants.pop(0) for entry in gone]
-        self.lane.forget([entry for entry in gone if not entry.wants])
-        self.lane.put_back(Group([entry for entry in gone if entry.wants]))
+        self._lane.forget([entry for entry in gone if not entry.wants])
+        self._lane.put_back(Group([entry for entry in gone if entry.wants]))
         await self._storing.store(answered)
 
     async def _ask(self, group: Group, texts: list[str], reserved: Reserved) -> None:
@@ -135,48 +114,37 @@ class Requests:
         try:
             answer = await self._provider.embed(texts)
         except errors.RateLimited as error:
-            await self._limited(group, reserved, error)
+            await self._setbacks.limited(group, error)
+            await note(self._allowance.give_back(reserved))
         except errors.TextRefused as error:
-            await self._note(self._allowance.give_back(reserved))
-            self._breaker.succeeded()
-            await self._refused(group, error)
+            await note(self._allowance.give_back(reserved))
+            await self._setbacks.refused(group, error)
         except _STOPPING as error:
-            await self._note(self._allowance.give_back(reserved))
-            await self._stop(group, error)
+            await note(self._allowance.give_back(reserved))
+            await self._setbacks.stop(group, error)
         except errors.EmbeddingError as error:
-            if error.status is not None:
-                await self._note(self._allowance.give_back(reserved))
-            else:
-                # It may have been counted, and cannot be asked.
-                await self._settle(group, reserved, reserved.tokens)
-            await self._unanswered(group, error)
+            # Without a status it may have been counted, and cannot be asked.
+            await self._settle(group, reserved, 0 if error.status is not None else reserved.tokens)
+            await self._setbacks.unanswered(group, error)
         else:
-            self._cool_downs = 0
-            self._breaker.succeeded()
-            self.lane.went_well()
-            if answer.requests:
-                self._learn(answer.tokens, reserved.tokens)
-                await self._settle(group, reserved, answer.tokens)
-            else:
-                await self._note(self._allowance.give_back(reserved))
+            self._setbacks.over()
+            self._lane.went_well()
+            self._learn(answer.tokens, reserved.tokens)
+            await self._settle(group, reserved, answer.tokens if answer.requests else 0)
             await self._store(group, answer)
+
+    async def _settle(self, group: Group, reserved: Reserved, tokens: int) -> None:
+        if tokens:
+            await note(self._allowance.settle(reserved, tokens=tokens, shares=payers(group.entries)))
+        else:
+            await note(self._allowance.give_back(reserved))
 
     def _learn(self, counted: int, estimated: int) -> None:
         """A provider that counts more tokens than we do gets fewer texts from now on."""
         # A few short texts say little: what each has besides its words weighs too much.
         if estimated >= _TELLING_TOKENS:
-            packer = self.lane.packer
+            packer = self._lane.packer
             packer.scale = min(max(packer.scale, counted / estimated), _LARGEST_SCALE)
-
-    async def _settle(self, group: Group, reserved: Reserved, tokens: int) -> None:
-        await self._note(self._allowance.settle(reserved, tokens=tokens, shares=payers(group.entries)))
-
-    async def _note(self, telling: Awaitable[None]) -> None:
-        """Do what is only bookkeeping: vectors that are paid for are not lost for its sake."""
-        try:
-            await telling
-        except DATABASE_ERRORS as error:
-            _log.warning("embedding.not_noted", error=brief(error))
 
     async def _store(self, group: Group, answer: Embedded) -> None:
         vectors: list[NewVector] = []
@@ -188,6 +156,7 @@ class Requests:
             counted += entry.tokens
             tokens = answer.tokens * counted // estimate - told
             told += tokens
+            entry.wants[0][0].tokens += tokens
             for number, (work, chunk) in enumerate(entry.wants):
                 if vector is None:
                     failure = answer.failures[position]
@@ -199,90 +168,5 @@ class Requests:
                     )
                     work.embedded += number == 0
                     work.reused += number > 0
-                work.tokens += tokens if number == 0 else 0
-        await self._stored(group, vectors, failures)
-
-    async def _stored(
-        self, group: Group, vectors: Sequence[NewVector], failures: Sequence[tuple[int, str, str]]
-    ) -> None:
-        future = self.lane.begin_storing(group.entries)
-        stored = False
-        try:
-            await self._storing.store(
-                [want for entry in group.entries for want in entry.wants], vectors, failures
-            )
-            stored = True
-        finally:
-            self.lane.end_storing(group.entries, future, stored=stored)
-
-    async def _limited(self, group: Group, reserved: Reserved, error: errors.RateLimited) -> None:
-        delay = error.retry_after
-        if delay is None:
-            # Those that were on their way already when the first one came back say nothing new.
-            if group.sent_at > self._cooled_at:
-                self._cool_downs = min(self._cool_downs + 1, 16)
-                self._cooled_at = time.monotonic()
-            delay = min(_COOL_DOWN * 2 ** (self._cool_downs - 1), _LONGEST_COOL_DOWN)
-        # First here, without waiting for anything: the next request may be about to leave.
-        self._cool(group, delay, error.message)
-        await self._note(self._allowance.cool_down(delay, error.message))
-        await self._note(self._allowance.give_back(reserved))
-
-    def _cool(self, group: Group, delay: timedelta, reason: str) -> None:
-        _log.info("embedding.cooling", seconds=round(delay.total_seconds(), 1), reason=reason)
-        self.lane.pause(delay.total_seconds(), reason)
-        self.lane.put_back(group)
-
-    async def _refused(self, group: Group, error: errors.EmbeddingError) -> None:
-        if group.failed_at is None:
-            group.failed_at = time.monotonic()
-        if len(group.entries) > 1:
-            _log.info("embedding.halved", texts=len(group.entries), reason=error.message)
-            for half in group.halves():
-                self.lane.put_back(half)
-            return
-        [entry] = group.entries
-        _log.warning("embedding.text_refused", chunk_id=entry.wants[0][1], error=error.message)
-        failures = [(chunk, error.code, error.message) for _, chunk in entry.wants]
-        for work, _ in entry.wants:
-            work.failed += 1
-        await self._stored(group, [], failures)
-
-    async def _unanswered(self, group: Group, error: errors.EmbeddingError) -> None:
-        group.tries += 1
-        if group.failed_at is None:
-            group.failed_at = time.monotonic()
-        self._breaker.failed(group.root, group.sent_at)
-        if self._breaker.is_open:
-            delay = timedelta(seconds=self._breaker.open())
-            _log.warning("embedding.provider_down", error=error.message, seconds=delay.total_seconds())
-            group.tries = 0
-            self._cool(group, delay, error.message)
-            await self._note(self._allowance.cool_down(delay, error.message))
-        elif group.tries < _TRIES:
-            wait = min(self._backoff.delay(group.tries), _LONGEST_BACKOFF)
-            _log.info("embedding.retried", error=error.message, seconds=round(wait.total_seconds(), 1))
-            group.due = time.monotonic() + wait.total_seconds()
-            self.lane.put_back(group)
-        elif isinstance(error, errors.WrongDimension):
-            await self._stop(group, error)
-        elif self._breaker.worked_since(group.failed_at):
-            await self._refused(group, error)
-        else:
-            self._fail(group, error)
-
-    async def _stop(self, group: Group, error: errors.EmbeddingError) -> None:
-        """Only a person can mend it: their queues are paused, and the jobs wait there."""
-        queues = {work.queue for work in works_of([*group.entries, *self.lane.entries.values()])}
-        # Nothing leaves any more, and no job is given back before its queue is paused.
-        with self.lane.held():
-            for queue in sorted(queues):
-                await stop_queue(self._database, queue, error)
-            self.lane.give_back(timedelta(0), error.message)
-            self.lane.let_go(group.entries, timedelta(0), error.message)
-
-    def _fail(self, group: Group, error: Exception) -> None:
-        """The attempts fail; what else they wait for is no longer wanted by them."""
-        self.lane.forget(group.entries)
-        for work in works_of(group.entries):
-            work.end(error)
+        with self._lane.storing(group.entries):
+            await self._storing.store(group.wants, vectors, failures)
