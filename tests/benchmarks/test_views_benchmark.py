@@ -21,5 +21,5 @@ def test_every_query_has_a_time(tmp_path: Path) -> None:
 def test_every_view_of_jobs_is_asked() -> None:
     views = set(re.findall(r"^## (\w+)$", PAGE.read_text(), re.MULTILINE))
     asked = set(re.findall(r"docyard\.(\w+)", " ".join(QUERIES.values())))
-    # How much has a vector is about documents.
-    assert asked == views - {"embedding_coverage"}
+    # How much has a vector, and what it cost, is about documents.
+    assert asked == views - {"embedding_coverage", "spend"}

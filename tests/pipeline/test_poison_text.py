@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,6 +102,28 @@ async def test_a_poisonous_document_opens_no_breaker_for_the_others(
         assert max(await _attempts(yard)) == 1
         paused = await value(yard.database, "SELECT count(*) FROM docyard.queue_stats WHERE paused")
         assert paused == 0
+
+
+@pytest.mark.slow
+async def test_a_text_that_breaks_the_provider_opens_no_breaker_and_is_found_too(
+    url: str, tmp_path: Path, embedding_server: EmbeddingServer
+) -> None:
+    """A 500 for whatever it travels with, each time; nothing says that it is the text's fault."""
+    embedding_server.break_marker = "poison"
+    embedding_server.max_texts = 64
+    _write(tmp_path / "texts", 20, 16, {7: 7})
+    environment = settings(embedding_server, DOCYARD_EMBEDDING_MAX_TEXTS_PER_REQUEST="64")
+    async with open_yard(url, environment) as yard:
+        began = time.monotonic()
+        summary = await ingest(yard, tmp_path / "texts")
+        seconds = time.monotonic() - began
+        assert (summary.chunks, summary.embedded, summary.failed) == (320, 319, 0)
+        [(_, message, text)] = await rows(yard.database, _FAILURES)
+        assert "500" in message
+        assert "poison" in text
+        assert embedding_server.counts.embedded_again == {}
+        assert max(await _attempts(yard)) == 1
+        assert seconds < 60, f"{seconds:.0f} s: everybody waited for it"
 
 
 async def _attempts(yard: object) -> list[int]:

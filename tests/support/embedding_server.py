@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from support.embedding_answers import Answer, Item, invalid, rate_limited, unauthorized
+from support.embedding_answers import Answer, Item, failing, invalid, rate_limited, unauthorized
 from support.embedding_counts import Counts, Exchange
 from support.embedding_vectors import count_tokens, packed_text_vector, text_vector, word_vector
 
@@ -58,6 +58,7 @@ class EmbeddingServer:
         takes_dimensions: bool = True,
         key: str | None = None,
         refuse_marker: str | None = None,
+        break_marker: str | None = None,
         max_texts: int = MAX_TEXTS,
         max_tokens: int = MAX_TOKENS_PER_REQUEST,
         requests_per_minute: RateLimit | None = None,
@@ -71,6 +72,7 @@ class EmbeddingServer:
         self.takes_dimensions = takes_dimensions
         self.key = key
         self.refuse_marker = refuse_marker
+        self.break_marker = break_marker
         self.max_texts = max_texts
         self.max_tokens = max_tokens
         self.requests_per_minute = requests_per_minute
@@ -212,6 +214,8 @@ class EmbeddingServer:
             return rate_limited(math.ceil(wait), milliseconds=math.ceil(wait * 1000))
         if self.refuse_marker is not None and any(self.refuse_marker in text for text in texts):
             return invalid("The input was refused by the content policy.", code="content_policy_violation")
+        if self.break_marker is not None and any(self.break_marker in text for text in texts):
+            return failing(500)
         return None
 
     def _wait(self, tokens: int) -> float:
