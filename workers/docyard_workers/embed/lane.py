@@ -237,11 +237,15 @@ class Lane:
         return 0
 
     def _next_again(self) -> tuple[Group | None, float]:
+        """A group that is due to be sent again, and the seconds until there is one."""
         now = time.monotonic()
+        # To see whether the provider works again, what has failed already is a bad question.
+        probing = self._at_once == 1 and len(self.packer) > 0
         for position, group in enumerate(self._again):
-            if group.due <= now:
+            if group.due <= now and not (probing and group.tries):
                 return self._again.pop(position), 0
-        return None, min((group.due - now for group in self._again), default=float("inf"))
+        waits = [group.due - now for group in self._again if group.due > now]
+        return None, min(waits, default=float("inf"))
 
     async def _until_cut(self) -> float:
         """The seconds until what waits is to be sent; 0: now."""

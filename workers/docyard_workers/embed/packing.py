@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,9 +34,10 @@ class Entry:
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """The texts of one request. What it is halved into has the same ``root``; ``tries`` failed so far.
+    """The texts of one request. What it is halved into has the same ``root``; ``tries`` failed so far, and
+    ``others_worked`` says that requests of other texts went well meanwhile.
 
-    ``due``, ``sent_at`` and ``failed_at`` are moments of :func:`time.monotonic`; ``failed_at`` of its first
+    ``due``, ``sent_at`` and ``failed_at`` are moments of :func:`time.monotonic`; ``failed_at`` of its last
     failure.
     """
 
@@ -46,6 +47,7 @@ class Group:
     due: float = 0.0
     sent_at: float = 0.0
     failed_at: float | None = None
+    others_worked: bool = False
 
     @property
     def is_whole(self) -> bool:
@@ -60,10 +62,8 @@ class Group:
     def halves(self) -> tuple[Group, Group]:
         """Two groups that are sent by themselves, to find out which of them has the guilty text."""
         middle = len(self.entries) // 2
-        first, second = self.entries[:middle], self.entries[middle:]
-        return Group(first, self.root, failed_at=self.failed_at), Group(
-            second, self.root, failed_at=self.failed_at
-        )
+        first = replace(self, entries=self.entries[:middle], tries=0, due=0.0)
+        return first, replace(first, entries=self.entries[middle:])
 
 
 class Packer:

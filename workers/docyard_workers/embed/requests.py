@@ -5,6 +5,7 @@ completion of the jobs that now have all of theirs (``storing.py``). When it fai
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -95,7 +96,7 @@ class Requests:
             tokens += self._provider.count_tokens(text)
             if position and tokens > self._provider.limits.max_tokens_per_request:
                 # Estimated by the database, counted by the provider.
-                rest = Group(group.entries[position:], group.root, group.tries, failed_at=group.failed_at)
+                rest = replace(group, entries=group.entries[position:])
                 group.entries = group.entries[:position]
                 self._lane.put_back(rest)
                 return texts[:position]

@@ -37,6 +37,8 @@ _log = structlog.get_logger("docyard.embed")
 _TRIES = 3
 # In the hand of a running job a failed request waits no longer than this before it is tried again.
 _LONGEST_BACKOFF = timedelta(seconds=5)
+# How much later than others a group comes that found the provider out of order.
+_BEHIND_SECONDS = 1.0
 # After a 429 that does not say how long, doubled each time.
 _COOL_DOWN = timedelta(seconds=1)
 _LONGEST_COOL_DOWN = timedelta(minutes=1)
@@ -89,14 +91,20 @@ class Setbacks:
 
     async def unanswered(self, group: Group, error: errors.EmbeddingError) -> None:
         """Nothing is known against its texts, and nothing came back that could be used."""
+        if group.failed_at is not None and self._breaker.worked_since(group.failed_at):
+            # What it failed together with others does not count against it.
+            group.tries, group.others_worked = (group.tries if group.others_worked else 0), True
+        group.failed_at = time.monotonic()
         group.tries += 1
-        if group.failed_at is None:
-            group.failed_at = time.monotonic()
         self._breaker.failed(group.root, group.sent_at)
-        if self._breaker.is_open:
+        is_ours = group.tries >= _TRIES and group.others_worked
+        if is_ours and not isinstance(error, errors.WrongDimension):
+            await self._narrow_down(group, error)
+        elif self._breaker.is_open:
             delay = timedelta(seconds=self._breaker.open())
             _log.warning("embedding.provider_down", error=error.message, seconds=delay.total_seconds())
-            group.tries = 0
+            # Others go first after the pause: were it always the same, a bad one would keep all back.
+            group.due = time.monotonic() + delay.total_seconds() + _BEHIND_SECONDS
             self.cool(group, delay, error.message)
             await note(self._allowance.cool_down(delay, error.message))
         elif group.tries < _TRIES:
@@ -106,8 +114,6 @@ class Setbacks:
             self._lane.put_back(group)
         elif isinstance(error, errors.WrongDimension):
             await self.stop(group, error)
-        elif self._breaker.worked_since(group.failed_at):
-            await self._narrow_down(group, error)
         else:
             self.fail(group, error)
 
