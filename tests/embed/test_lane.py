@@ -19,7 +19,7 @@ from docyard_workers.embed.providers import ProviderLimits
 from docyard_workers.embed.work import Work
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Coroutine
 
     from docyard_workers.embed.packing import Group
 
@@ -34,9 +34,11 @@ class Told:
         self.puts_back = 0
         self.answering = asyncio.Event()
         self.answering.set()
+        self.storing = asyncio.Event()
+        self.storing.set()
         self.lane: Lane
 
-    async def send(self, group: Group) -> None:
+    async def send(self, group: Group) -> Coroutine[Any, Any, None] | None:
         self.sent.append(group)
         await self.answering.wait()
         if self.puts_back:
@@ -45,9 +47,13 @@ class Told:
             # The lane looks now, and sees that this request is still on its way.
             await asyncio.sleep(0)
             await asyncio.sleep(0)
-            return
+            return None
         self.lane.forget(group.entries)
         self.lane.went_well()
+        return self.store()
+
+    async def store(self) -> None:
+        await self.storing.wait()
 
     async def asked(self) -> bool:
         return self.may_come
@@ -74,6 +80,7 @@ async def a_lane(*, longest_wait: float = 60, texts: int = 4, parallel: int = 2)
     told.lane.send = told.send  # type: ignore[method-assign]
     yield told
     told.answering.set()
+    told.storing.set()
     await told.lane.close()
 
 
@@ -161,6 +168,17 @@ async def test_so_many_requests_travel_at_once_and_one_after_a_pause() -> None:
         assert len(told.sent) == 1, "to see whether it goes on"
         told.answering.set()
         await eventually(lambda: len(told.sent) == 4, what="all")
+
+
+async def test_the_next_request_leaves_while_answers_are_stored_but_few_are_held() -> None:
+    async with a_lane(texts=1, parallel=1) as told:
+        told.storing.clear()
+        told.add(1, 2, 3, 4)
+        await eventually(lambda: len(told.sent) == 2, what="two requests, one after the other")
+        await asyncio.sleep(0.05)
+        assert len(told.sent) == 2, "two answers are in memory"
+        told.storing.set()
+        await eventually(lambda: len(told.sent) == 4, what="the rest")
 
 
 async def test_nothing_is_sent_during_a_pause_and_a_long_one_gives_jobs_back() -> None:

@@ -12,7 +12,7 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -22,7 +22,7 @@ from docyard_workers.embed.packing import Entry, Group, Packer, works_of
 from docyard_workers.process.ending import end_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 
     from docyard_schema.embeddings import MissingVector
     from docyard_workers.embed.providers import ProviderLimits
@@ -34,6 +34,8 @@ _log = structlog.get_logger("docyard.embed")
 _PATIENCE_SECONDS = 30.0
 # How often is looked whether more texts may come: at first, and at last.
 _ASK_SECONDS = (0.01, 0.25)
+# Answers that are being written: with more of them in memory the database would not be quicker.
+_MOST_STORES = 2
 # How often is looked whether texts wait that nobody wants any more.
 _LOOK_SECONDS = 0.25
 # What a close leaves to requests that are on their way: their texts are paid for.
@@ -55,7 +57,7 @@ class Lane:
     full.
     """
 
-    send: Callable[[Group], Awaitable[None]]
+    send: Callable[[Group], Awaitable[Coroutine[Any, Any, None] | None]]
 
     def __init__(
         self,
@@ -74,6 +76,7 @@ class Lane:
         self._again: list[Group] = []
         self._readings: list[Reading] = []
         self._requests: set[asyncio.Task[None]] = set()
+        self._stores: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
         self._paused_until = 0.0
@@ -194,9 +197,10 @@ class Lane:
         """Send no more; wait a little for what is on its way."""
         if self._pump is not None:
             await end_tasks([self._pump], seconds=1)
-        if self._requests:
-            _, unfinished = await asyncio.wait(self._requests, timeout=_CLOSE_SECONDS)
-            await end_tasks([*unfinished], seconds=1)
+        for tasks in (self._requests, self._stores):
+            if tasks:
+                _, unfinished = await asyncio.wait(tasks, timeout=_CLOSE_SECONDS)
+                await end_tasks([*unfinished], seconds=1)
 
     async def _run(self) -> None:
         while True:
@@ -222,7 +226,7 @@ class Lane:
             return None
         if pause > 0:
             return pause
-        if len(self._requests) >= self._at_once:
+        if len(self._requests) >= self._at_once or len(self._stores) >= _MOST_STORES:
             return None
         group, wait = self._next_again()
         if group is None and self.packer:
@@ -276,17 +280,22 @@ class Lane:
             return True
 
     def _send(self, group: Group) -> None:
-        task = asyncio.create_task(self._sent(group))
-        self._requests.add(task)
-        task.add_done_callback(self._ended)
+        self._start(self._requests, self._sent(group))
 
     async def _sent(self, group: Group) -> None:
-        await self.send(group)
+        storing = await self.send(group)
+        if storing is not None:
+            self._start(self._stores, storing)
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
-        # In this order: woken while the request still counts, the pump would see no room, and sleep for good.
-        self._requests.discard(task)
-        self._changed.set()
+    def _start(self, tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        def ended(task: asyncio.Task[None]) -> None:
+            # In this order: woken while it still counts, the pump would see no room, and sleep for good.
+            tasks.discard(task)
+            self._changed.set()
+
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(ended)
 
     def _drop_unwanted(self) -> None:
         self._looked_at = time.monotonic()

@@ -7,7 +7,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -19,7 +19,7 @@ from docyard_workers.embed.packing import Group, payers
 from docyard_workers.embed.setbacks import note
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Coroutine, Sequence
 
     from docyard_schema import VectorRepository
     from docyard_workers.embed.allowance import Allowance, Reserved
@@ -59,15 +59,17 @@ class Requests:
         self._storing = storing
         self._setbacks = setbacks
 
-    async def send(self, group: Group) -> None:
-        """Send one group. Never raises: what went wrong is told to the jobs that wait for it."""
+    async def send(self, group: Group) -> Coroutine[Any, Any, None] | None:
+        """Send one group; await what comes back to store its vectors. Neither raises: what went wrong is told
+        to the jobs that wait for it.
+        """
         try:
             prepared = await self._prepare(group)
-            if prepared is not None:
-                await self._ask(group, *prepared)
+            answer = None if prepared is None else await self._ask(group, *prepared)
         except Exception as error:  # noqa: BLE001 - whatever it was, no job may wait for ever
-            _log.warning("embedding.failed", texts=len(group.entries), error=brief(error))
-            self._setbacks.fail(group, error)
+            self._fail(group, error)
+            return None
+        return None if answer is None else self._store(group, answer)
 
     async def _prepare(self, group: Group) -> tuple[list[str], Reserved] | None:
         """The group's texts and what was reserved for them; None when it is not to be sent now."""
@@ -110,7 +112,7 @@ class Requests:
         self._lane.put_back(Group([entry for entry in gone if entry.wants]))
         await self._storing.store(answered)
 
-    async def _ask(self, group: Group, texts: list[str], reserved: Reserved) -> None:
+    async def _ask(self, group: Group, texts: list[str], reserved: Reserved) -> Embedded | None:
         group.sent_at = time.monotonic()
         try:
             answer = await self._provider.embed(texts)
@@ -132,7 +134,8 @@ class Requests:
             self._lane.went_well()
             self._learn(answer.tokens, reserved.tokens)
             await self._settle(group, reserved, answer.tokens if answer.requests else 0)
-            await self._store(group, answer)
+            return answer
+        return None
 
     async def _settle(self, group: Group, reserved: Reserved, tokens: int) -> None:
         if tokens:
@@ -169,5 +172,12 @@ class Requests:
                     )
                     work.embedded += number == 0
                     work.reused += number > 0
-        with self._lane.storing(group.entries):
-            await self._storing.store(group.wants, vectors, failures)
+        try:
+            with self._lane.storing(group.entries):
+                await self._storing.store(group.wants, vectors, failures)
+        except Exception as error:  # noqa: BLE001 - as in send()
+            self._fail(group, error)
+
+    def _fail(self, group: Group, error: Exception) -> None:
+        _log.warning("embedding.failed", texts=len(group.entries), error=brief(error))
+        self._setbacks.fail(group, error)
