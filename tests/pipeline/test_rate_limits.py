@@ -148,7 +148,8 @@ async def test_what_only_a_person_can_mend_pauses_the_queue_says_so_and_goes_on_
             yard.database, "SELECT DISTINCT state, attempts FROM docyard.jobs WHERE kind = 'embed'"
         )
         assert states == [("available", 0)]
-        assert provider.counts.requests <= 4, "those on their way, and none after them"
+        # Those on their way, and what a claim under way still brought; then none.
+        assert provider.counts.requests <= 8
         provider.reset()
         await resume(yard.database, "embed")
         await yard.work()
