@@ -260,3 +260,24 @@ async def test_importing_the_providers_loads_neither_client_nor_model() -> None:
     )
     output, _ = await process.communicate()
     assert output.strip() == b"[]"
+
+
+async def test_whoever_asks_before_the_sending_may_still_say_no(provider, server) -> None:
+    class NotNow(Exception):
+        pass
+
+    async def refuse() -> None:
+        raise NotNow
+
+    asked: list[str] = []
+
+    async def agree() -> None:
+        asked.append("agreed")
+
+    with pytest.raises(NotNow):
+        await provider.embed(["One."], before_sending=refuse)
+    assert server.counts.requests == 0
+    answer = await provider.embed(["One."], before_sending=agree)
+    assert (len(answer.vectors), asked, server.counts.requests) == (1, ["agreed"], 1)
+    await provider.embed(["Two."])
+    assert asked == ["agreed"], "it belongs to its call alone"

@@ -34,6 +34,9 @@ _log = structlog.get_logger("docyard.embed")
 _PATIENCE_SECONDS = 30.0
 # How often is looked whether more texts may come: at first, and at last.
 _ASK_SECONDS = (0.01, 0.25)
+# After a pause requests keep a distance, at least and at most: doubled by each pause, a tenth less by each
+# answer.
+_INTERVAL_SECONDS = (0.05, 0.5)
 # Answers that are being written: with more of them in memory the database would not be quicker.
 _MOST_STORES = 2
 # How often is looked whether texts wait that nobody wants any more.
@@ -82,6 +85,8 @@ class Lane:
         self._paused_until = 0.0
         self._reason = ""
         self._at_once = limits.parallel_requests
+        # How far apart requests leave: the pace at which a provider does not refuse them.
+        self._interval, self._sent_at = 0.0, 0.0
         self._holds = 0
         self._ask_every, self._ask_at, self._nothing_came = _ASK_SECONDS[0], 0.0, False
         self._looked_at = 0.0
@@ -136,7 +141,11 @@ class Lane:
 
     def pause(self, seconds: float, reason: str) -> None:
         """Send nothing for so long, then one request, and one more at once for each that goes well."""
-        self._paused_until = max(self._paused_until, time.monotonic() + seconds)
+        now = time.monotonic()
+        if now >= self._paused_until:
+            # Once for all that were on their way.
+            self._interval = min(max(2 * self._interval, _INTERVAL_SECONDS[0]), _INTERVAL_SECONDS[1])
+        self._paused_until = max(self._paused_until, now + seconds)
         self._reason = reason
         self._at_once = 1
         self._changed.set()
@@ -155,6 +164,7 @@ class Lane:
     def went_well(self) -> None:
         """A request was answered: one more may travel at once, up to the provider's number."""
         self._at_once = min(self._at_once + 1, self._limits.parallel_requests)
+        self._interval = 0.9 * self._interval if self._interval > _INTERVAL_SECONDS[0] / 10 else 0.0
         self._changed.set()
 
     def forget(self, entries: Sequence[Entry]) -> None:
@@ -220,7 +230,7 @@ class Lane:
             self._drop_unwanted()
         if self._holds or (not self.packer and not self._again):
             return None
-        pause = self._paused_until - time.monotonic()
+        pause = max(self._paused_until, self._sent_at + self._interval) - time.monotonic()
         if pause > _PATIENCE_SECONDS:
             self.give_back(timedelta(seconds=pause), self._reason)
             return None
@@ -280,6 +290,7 @@ class Lane:
             return True
 
     def _send(self, group: Group) -> None:
+        self._sent_at = time.monotonic()
         self._start(self._requests, self._sent(group))
 
     async def _sent(self, group: Group) -> None:

@@ -64,27 +64,20 @@ class Requests:
         to the jobs that wait for it.
         """
         try:
-            prepared = await self._prepare(group)
-            answer = None if prepared is None else await self._ask(group, *prepared)
+            texts = await self._texts(group)
+            answer = await self._ask(group, texts) if texts else None
+        except RateLimited as error:
+            # By our own budgets and cool-downs: it was not sent.
+            self._setbacks.cool(group, error.retry_after, brief(error))
+            return None
+        except OUTAGE as error:
+            # Without the database nothing could be stored either. No attempt is to blame.
+            self._setbacks.cool(group, _WITHOUT_DATABASE, brief(error))
+            return None
         except Exception as error:  # noqa: BLE001 - whatever it was, no job may wait for ever
             self._fail(group, error)
             return None
         return None if answer is None else self._store(group, answer)
-
-    async def _prepare(self, group: Group) -> tuple[list[str], Reserved] | None:
-        """The group's texts and what was reserved for them; None when it is not to be sent now."""
-        try:
-            texts = await self._texts(group)
-            if not texts:
-                return None
-            tokens = sum(self._provider.count_tokens(text) for text in texts)
-            return texts, await self._allowance.reserve(tokens)
-        except RateLimited as error:
-            self._setbacks.cool(group, error.retry_after, brief(error))
-        except OUTAGE as error:
-            # Without the database nothing could be stored either. No attempt is to blame.
-            self._setbacks.cool(group, _WITHOUT_DATABASE, brief(error))
-        return None
 
     async def _texts(self, group: Group) -> list[str]:
         """The group's texts; what no chunk has any more leaves the group, what does not fit waits on."""
@@ -112,32 +105,41 @@ class Requests:
         self._lane.put_back(Group([entry for entry in gone if entry.wants]))
         await self._storing.store(answered)
 
-    async def _ask(self, group: Group, texts: list[str], reserved: Reserved) -> Embedded | None:
-        group.sent_at = time.monotonic()
+    async def _ask(self, group: Group, texts: list[str]) -> Embedded | None:
+        tokens = sum(self._provider.count_tokens(text) for text in texts)
+        reserved: Reserved | None = None
+
+        async def reserve() -> None:
+            nonlocal reserved
+            reserved = reserved or await self._allowance.reserve(tokens)
+            group.sent_at = time.monotonic()
+
         try:
-            answer = await self._provider.embed(texts)
+            answer = await self._provider.embed(texts, before_sending=reserve)
         except errors.RateLimited as error:
             await self._setbacks.limited(group, error)
-            await note(self._allowance.give_back(reserved))
+            await self._settle(group, reserved, 0)
         except errors.TextRefused as error:
-            await note(self._allowance.give_back(reserved))
+            await self._settle(group, reserved, 0)
             await self._setbacks.refused(group, error)
         except _STOPPING as error:
-            await note(self._allowance.give_back(reserved))
+            await self._settle(group, reserved, 0)
             await self._setbacks.stop(group, error)
         except errors.EmbeddingError as error:
             # Without a status it may have been counted, and cannot be asked.
-            await self._settle(group, reserved, 0 if error.status is not None else reserved.tokens)
+            await self._settle(group, reserved, 0 if error.status is not None else tokens)
             await self._setbacks.unanswered(group, error)
         else:
             self._setbacks.over()
             self._lane.went_well()
-            self._learn(answer.tokens, reserved.tokens)
+            self._learn(answer.tokens, tokens)
             await self._settle(group, reserved, answer.tokens if answer.requests else 0)
             return answer
         return None
 
-    async def _settle(self, group: Group, reserved: Reserved, tokens: int) -> None:
+    async def _settle(self, group: Group, reserved: Reserved | None, tokens: int) -> None:
+        if reserved is None:
+            return
         if tokens:
             await note(self._allowance.settle(reserved, tokens=tokens, shares=payers(group.entries)))
         else:

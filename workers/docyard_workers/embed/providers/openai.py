@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from contextvars import ContextVar
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from docyard_workers.embed.providers.refusals import rate_limited, translate
 from docyard_workers.embed.providers.screening import estimate_tokens, screen
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from datetime import timedelta
 
     from openai import APIError, AsyncOpenAI
@@ -54,6 +55,29 @@ KNOWN_MODELS = {
         dimension=1536, shortens=False, price_per_million_tokens=Decimal("0.10")
     ),
 }
+
+
+class _NotSent(Exception):
+    """Carries what a caller's ``before_sending`` raised through the client, which wraps what it does not
+    know.
+    """
+
+    def __init__(self, reason: Exception) -> None:
+        self.reason = reason
+
+
+# Of the call that a request belongs to: the client's hooks know only the request.
+_before_sending: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("before_sending", default=None)
+
+
+async def _about_to_send(_: object) -> None:
+    """Called by the client with a request that is ready to be sent."""
+    before_sending = _before_sending.get()
+    if before_sending is not None:
+        try:
+            await before_sending()
+        except Exception as error:
+            raise _NotSent(error) from error
 
 
 class OpenAIProvider:
@@ -142,7 +166,9 @@ class OpenAIProvider:
                 vectors, _ = await self._request(self._client, [_PROBE])
                 self._dimension = len(vectors[0])
 
-    async def embed(self, texts: Sequence[str]) -> Embedded:
+    async def embed(
+        self, texts: Sequence[str], *, before_sending: Callable[[], Awaitable[None]] | None = None
+    ) -> Embedded:
         """The vectors of ``texts`` by one request, or by none if no text can be sent."""
         sendable, estimate, failures = screen(texts, self.limits)
         vectors: list[Vector | None] = [None] * len(texts)
@@ -150,6 +176,7 @@ class OpenAIProvider:
             return Embedded(vectors=vectors, tokens=0, requests=0, failures=failures)
         await self.start()
         assert self._client is not None  # noqa: S101 - start() has just seen to it
+        _before_sending.set(before_sending)
         answered, tokens = await self._request(self._client, [texts[index] for index in sendable])
         checked = await asyncio.to_thread(self._check, answered)
         for index, vector, failure in zip(sendable, answered, checked, strict=True):
@@ -169,9 +196,10 @@ class OpenAIProvider:
             await client.close()
 
     def _connect(self) -> AsyncOpenAI:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         return AsyncOpenAI(
+            http_client=DefaultAsyncHttpxClient(event_hooks={"request": [_about_to_send]}),
             api_key=self._api_key,
             base_url=self._base_url,
             organization=self._organization,
@@ -209,7 +237,11 @@ class OpenAIProvider:
             failure = rate_limited(
                 error, provider=self.name, model=self._model_name
             ) or await self._translated(error, texts)
+        except _NotSent as error:
+            raise error.reason from None
         except APIError as error:
+            if isinstance(error.__cause__, _NotSent):
+                raise error.__cause__.reason from None
             failure = await self._translated(error, texts)
         raise failure
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Awaitable, Callable, Mapping, Sequence
     from decimal import Decimal
 
     from docyard_schema.embeddings import ModelIdentity
@@ -98,10 +98,14 @@ class EmbeddingProvider(Protocol):
         """
         ...
 
-    async def embed(self, texts: Sequence[str]) -> Embedded:
+    async def embed(
+        self, texts: Sequence[str], *, before_sending: Callable[[], Awaitable[None]] | None = None
+    ) -> Embedded:
         """The vectors of ``texts``, by one request at most; starts the provider if nobody has.
 
-        Raises ``InvalidInput`` when the texts exceed ``limits``, else an
+        ``before_sending`` is awaited once all is ready but the sending: whoever asks there whether it may be
+        sent knows it at the last moment. What it raises goes through, and nothing is sent. Raises
+        ``InvalidInput`` when the texts exceed ``limits``, else an
         :class:`~docyard_workers.embed.errors.EmbeddingError`, and then no text has a vector.
         """
         ...

@@ -24,7 +24,7 @@ from docyard_workers.embed.providers.protocol import Embedded, ProviderLimits
 from docyard_workers.embed.providers.screening import estimate_tokens, screen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
     from docyard_workers.embed.providers.protocol import Vector
 
@@ -84,13 +84,17 @@ class WordLlamaProvider:
             if self._inference is None:
                 self._inference = await asyncio.to_thread(self._load)
 
-    async def embed(self, texts: Sequence[str]) -> Embedded:
+    async def embed(
+        self, texts: Sequence[str], *, before_sending: Callable[[], Awaitable[None]] | None = None
+    ) -> Embedded:
         """Unit vectors of ``texts``; ``tokens`` is the estimate, ``requests`` is 1 though nothing is sent."""
         sendable, tokens, failures = screen(texts, self.limits)
         vectors: list[Vector | None] = [None] * len(texts)
         if not sendable:
             return Embedded(vectors=vectors, tokens=0, requests=0, failures=failures)
         await self.start()
+        if before_sending is not None:
+            await before_sending()
         made = await asyncio.to_thread(_embed, self._inference, [texts[index] for index in sendable])
         for index, vector in zip(sendable, made, strict=True):
             failure = vector_failure(vector)
