@@ -8,6 +8,7 @@ What becomes of each is decided in ``requests.py``.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ import structlog
 
 from docyard_queue import Snooze
 from docyard_queue.outage import DATABASE_ERRORS, brief
+from docyard_workers.embed.pace import Pace
 from docyard_workers.embed.packing import Entry, Group, Packer, works_of
 from docyard_workers.process.ending import end_tasks
 
@@ -34,9 +36,6 @@ _log = structlog.get_logger("docyard.embed")
 _PATIENCE_SECONDS = 30.0
 # How often is looked whether more texts may come: at first, and at last.
 _ASK_SECONDS = (0.01, 0.25)
-# After a pause requests keep a distance, at least and at most: doubled by each pause, a tenth less by each
-# answer.
-_INTERVAL_SECONDS = (0.05, 0.5)
 # Answers that are being written: with more of them in memory the database would not be quicker.
 _MOST_STORES = 2
 # How often is looked whether texts wait that nobody wants any more.
@@ -82,12 +81,7 @@ class Lane:
         self._stores: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
         self._pump: asyncio.Task[None] | None = None
-        self._paused_until = 0.0
-        self._reason = ""
-        self._at_once = limits.parallel_requests
-        # How far apart requests leave: the pace at which a provider does not refuse them.
-        self._interval, self._sent_at = 0.0, 0.0
-        self._holds = 0
+        self._pace = Pace(limits.parallel_requests)
         self._ask_every, self._ask_at, self._nothing_came = _ASK_SECONDS[0], 0.0, False
         self._looked_at = 0.0
 
@@ -141,30 +135,21 @@ class Lane:
 
     def pause(self, seconds: float, reason: str) -> None:
         """Send nothing for so long, then one request, and one more at once for each that goes well."""
-        now = time.monotonic()
-        if now >= self._paused_until:
-            # Once for all that were on their way.
-            self._interval = min(max(2 * self._interval, _INTERVAL_SECONDS[0]), _INTERVAL_SECONDS[1])
-        self._paused_until = max(self._paused_until, now + seconds)
-        self._reason = reason
-        self._at_once = 1
+        self._pace.pause(seconds, reason)
         self._changed.set()
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Inside nothing is sent; after it one request at first."""
-        self._holds += 1
-        self._at_once = 1
         try:
-            yield
+            with self._pace.held():
+                yield
         finally:
-            self._holds -= 1
             self._changed.set()
 
     def went_well(self) -> None:
-        """A request was answered: one more may travel at once, up to the provider's number."""
-        self._at_once = min(self._at_once + 1, self._limits.parallel_requests)
-        self._interval = 0.9 * self._interval if self._interval > _INTERVAL_SECONDS[0] / 10 else 0.0
+        """A request was answered."""
+        self._pace.went_well()
         self._changed.set()
 
     def forget(self, entries: Sequence[Entry]) -> None:
@@ -228,15 +213,15 @@ class Lane:
         """Send what can be sent; the seconds until there may be more to do, None: when something changes."""
         if time.monotonic() - self._looked_at > _LOOK_SECONDS:
             self._drop_unwanted()
-        if self._holds or (not self.packer and not self._again):
+        if not self.packer and not self._again:
             return None
-        pause = max(self._paused_until, self._sent_at + self._interval) - time.monotonic()
-        if pause > _PATIENCE_SECONDS:
-            self.give_back(timedelta(seconds=pause), self._reason)
+        pause = self._pace.wait
+        if _PATIENCE_SECONDS < pause < math.inf:
+            self.give_back(timedelta(seconds=pause), self._pace.reason)
             return None
         if pause > 0:
-            return pause
-        if len(self._requests) >= self._at_once or len(self._stores) >= _MOST_STORES:
+            return None if pause == math.inf else pause
+        if not self._pace.has_room(len(self._requests)) or len(self._stores) >= _MOST_STORES:
             return None
         group, wait = self._next_again()
         if group is None and self.packer:
@@ -246,7 +231,7 @@ class Lane:
             # Somebody may have emptied it while we asked.
             group = Group(self.packer.cut()) if self.packer else None
         if group is None:
-            return wait if wait != float("inf") else 0
+            return wait if wait != math.inf else 0
         self._send(group)
         return 0
 
@@ -254,12 +239,12 @@ class Lane:
         """A group that is due to be sent again, and the seconds until there is one."""
         now = time.monotonic()
         # To see whether the provider works again, what has failed already is a bad question.
-        probing = self._at_once == 1 and len(self.packer) > 0
+        probing = self._pace.is_careful and len(self.packer) > 0
         for position, group in enumerate(self._again):
             if group.due <= now and not (probing and group.tries):
                 return self._again.pop(position), 0
         waits = [group.due - now for group in self._again if group.due > now]
-        return None, min(waits, default=float("inf"))
+        return None, min(waits, default=math.inf)
 
     async def _until_cut(self) -> float:
         """The seconds until what waits is to be sent; 0: now."""
@@ -290,7 +275,7 @@ class Lane:
             return True
 
     def _send(self, group: Group) -> None:
-        self._sent_at = time.monotonic()
+        self._pace.sent()
         self._start(self._requests, self._sent(group))
 
     async def _sent(self, group: Group) -> None:
