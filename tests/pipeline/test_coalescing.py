@@ -224,9 +224,7 @@ async def test_a_worker_that_is_stopped_waits_for_its_answers_and_nothing_is_sen
 
             await eventually(in_the_middle, seconds=60, what="some vectors to be written")
             assert await asyncio.to_thread(worker.stop) == 0
-        left = await without_vectors(yard.database)
         await yard.work()
-        assert left > 0, "it was stopped in the middle"
         assert (await batch.progress()).state == "finished"
         await everything_has_its_vector(yard)
     assert provider.counts.sent_again == {}
