@@ -69,3 +69,15 @@ def test_the_page_names_every_module_that_injects_a_line() -> None:
         if f"`{module}`" not in rows()[line][-1]
     ]
     assert sorted(set(missing)) == []
+
+
+def test_the_tests_that_the_page_names_for_vectors_are_there() -> None:
+    table = re.findall(r"^\| V(\d+) \|(.*)\|$", PAGE.read_text(), re.MULTILINE)
+    assert [int(number) for number, _ in table] == [*range(1, len(table) + 1)]
+    for number, cells in table:
+        named = re.findall(r"`(test_\w+)`", cells.split("|")[-1])
+        modules = re.findall(r"`(\w+/test_\w+\.py)`", cells.split("|")[-1])
+        there = "".join((ROOT / "tests" / module).read_text() for module in modules)
+        assert named, f"V{number}"
+        for test in named:
+            assert f"def {test}(" in there, f"V{number}: {test}"
